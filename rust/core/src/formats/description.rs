@@ -1,0 +1,500 @@
+//! The one internal description that every reader produces and every engine is built from.
+//!
+//! It says what the original tokenizer does, step by step, in the vocabulary of `tokenizer.json`; readers of other
+//! formats translate into it. Nothing here computes: [`crate::normalize`], [`crate::pretoken`] and the engines do.
+
+use crate::ids::TokenId;
+
+/// A tokenizer as data.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// The format it was read from.
+    pub source: Source,
+    /// The model: how a pretoken becomes ids.
+    pub model: Model,
+    /// Tokens found in the text before the model sees it, in the order of the file.
+    pub added_tokens: Vec<AddedToken>,
+    /// What happens to the text first; an empty `Sequence` for nothing.
+    pub normalizer: Normalizer,
+    /// How normalized text is cut; an empty `Sequence` for one piece.
+    pub pre_tokenizer: PreTokenizer,
+    /// What is put around the ids of a text.
+    pub post_processor: PostProcessor,
+    /// How ids become text; an empty `Sequence` joins with nothing (HF: joins with spaces).
+    pub decoder: Decoder,
+    /// Roles that the file itself declares (SentencePiece and GGUF do), with the field that said so.
+    pub declared_roles: Vec<DeclaredRole>,
+    /// The chat template, where the file carries one (GGUF).
+    pub chat_template: Option<String>,
+}
+
+/// The format a description was read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Hugging Face `tokenizer.json`.
+    TokenizerJson,
+    /// A tiktoken rank file.
+    Tiktoken,
+    /// A SentencePiece `.model`.
+    SentencePiece,
+    /// GGUF metadata.
+    Gguf,
+    /// An RWKV trie vocabulary.
+    Rwkv,
+}
+
+/// A role that the file declares for an id: `("bos", 1, "trainer_spec.bos_id")`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeclaredRole {
+    /// `bos`, `eos`, `pad`, `unk`, `mask`, `eot`, `fim_prefix`, ...
+    pub role: String,
+    /// The id.
+    pub id: TokenId,
+    /// The field that said so.
+    pub field: String,
+}
+
+/// Token spellings in one buffer: spelling `i` belongs to `ids[i]`.
+///
+/// A spelling is the token as the file writes it (`Ġthe`, `▁the`, `##ing`, `<0x0A>`); for rank files and RWKV it is
+/// the raw bytes. Entries keep the file's order. Ids may have holes; a reader refuses duplicate ids and spellings.
+#[derive(Clone, Debug, Default)]
+pub struct Spellings {
+    /// All spellings, one after the other.
+    pub bytes: Vec<u8>,
+    /// `ends[i]` is where spelling `i` ends; it starts where the one before ends.
+    pub ends: Vec<u32>,
+    /// The id of each spelling.
+    pub ids: Vec<TokenId>,
+}
+
+impl Spellings {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Adds one.
+    ///
+    /// # Panics
+    /// When the buffer passes 4 GiB; readers bound their input far below that.
+    pub fn push(&mut self, spelling: &[u8], id: TokenId) {
+        self.bytes.extend_from_slice(spelling);
+        self.ends.push(u32::try_from(self.bytes.len()).expect("spellings stay under 4 GiB: Limits.file_bytes"));
+        self.ids.push(id);
+    }
+
+    /// Spelling `i` as written.
+    pub fn get(&self, i: usize) -> &[u8] {
+        let start = if i == 0 { 0 } else { self.ends[i - 1] as usize };
+        &self.bytes[start..self.ends[i] as usize]
+    }
+
+    /// Every spelling with its id, in the file's order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], TokenId)> {
+        (0..self.len()).map(|i| (self.get(i), self.ids[i]))
+    }
+}
+
+/// The model.
+#[derive(Clone, Debug)]
+pub enum Model {
+    /// Byte-pair encoding with a merge table.
+    Bpe(Bpe),
+    /// A unigram language model (Kudo 2018): the most probable segmentation.
+    Unigram(Unigram),
+    /// Greedy longest match from the left inside a word (BERT).
+    WordPiece(WordPiece),
+    /// One id per word, whole words only.
+    WordLevel(WordLevel),
+    /// Greedy longest match from the left over the whole text (RWKV World).
+    Trie(Trie),
+}
+
+/// Byte-pair encoding.
+#[derive(Clone, Debug, Default)]
+pub struct Bpe {
+    /// The tokens.
+    pub vocab: Spellings,
+    /// The merges. Ranks of different merges may be equal: then the leftmost applicable one goes first.
+    pub merges: Vec<Merge>,
+    /// How spellings and the model's input relate.
+    pub symbols: Symbols,
+    /// The token for what has no symbol; without one such input is dropped, as `tokenizers` does.
+    pub unk: Option<TokenId>,
+    /// Whether neighbouring unknowns become one token.
+    pub fuse_unk: bool,
+    /// Whether a character without a symbol becomes its `<0xNN>` tokens (all of them present) before `unk` is used.
+    pub byte_fallback: bool,
+    /// Whether a pretoken that is a token is emitted whole, without merging.
+    pub ignore_merges: bool,
+    /// Written before every symbol of a pretoken but the first; empty for none.
+    pub continuing_subword_prefix: String,
+    /// Written after the last symbol of a pretoken (CLIP: `</w>`); empty for none.
+    pub end_of_word_suffix: String,
+}
+
+/// What one symbol of a BPE model is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Symbols {
+    /// One character of the spelling; the pipeline has turned the text into the spelling's alphabet (a byte-level
+    /// pre-tokenizer, Metaspace, or nothing). The form of `tokenizer.json`.
+    #[default]
+    Chars,
+    /// One raw byte: spellings are raw bytes (tiktoken).
+    RawBytes,
+}
+
+/// A merge of two tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Merge {
+    /// The left token.
+    pub left: TokenId,
+    /// The right token.
+    pub right: TokenId,
+    /// The merged token.
+    pub product: TokenId,
+    /// The priority: lower goes first.
+    pub rank: u32,
+}
+
+/// A unigram model.
+#[derive(Clone, Debug, Default)]
+pub struct Unigram {
+    /// The pieces; ids are 0..n in order.
+    pub vocab: Spellings,
+    /// Log-probability of each piece, nats, by position in `vocab`.
+    pub scores: Vec<f64>,
+    /// The unknown piece.
+    pub unk: Option<TokenId>,
+    /// Whether an unknown character becomes its `<0xNN>` tokens.
+    pub byte_fallback: bool,
+    /// Whether neighbouring unknowns become one token (always, in `tokenizers`; never with `byte_fallback` tokens).
+    pub fuse_unk: bool,
+    /// What differs between the two implementations of the same model.
+    pub flavour: UnigramFlavour,
+    /// Pieces that are matched as a whole and never split, whatever their score (SentencePiece: user-defined symbols).
+    pub user_defined: Vec<TokenId>,
+    /// Pieces that are never produced from text (SentencePiece: control, unknown, unused and byte pieces).
+    pub never: Vec<TokenId>,
+}
+
+/// Whose arithmetic decides ties between segmentations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum UnigramFlavour {
+    /// `tokenizers`: f64 scores.
+    #[default]
+    Tokenizers,
+    /// SentencePiece: f32 scores.
+    SentencePiece,
+}
+
+/// A WordPiece model.
+#[derive(Clone, Debug, Default)]
+pub struct WordPiece {
+    /// The tokens.
+    pub vocab: Spellings,
+    /// The token for a word that cannot be spelt.
+    pub unk: Option<TokenId>,
+    /// Written before every token of a word but the first (`##`).
+    pub continuing_subword_prefix: String,
+    /// A longer word, in characters, is unknown.
+    pub max_input_chars_per_word: usize,
+}
+
+/// A whole-word model.
+#[derive(Clone, Debug, Default)]
+pub struct WordLevel {
+    /// The words.
+    pub vocab: Spellings,
+    /// The token for other words.
+    pub unk: Option<TokenId>,
+}
+
+/// A greedy trie model; spellings are raw bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Trie {
+    /// The tokens.
+    pub vocab: Spellings,
+}
+
+/// A token that is found in the text before the model sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddedToken {
+    /// Its id.
+    pub id: TokenId,
+    /// The text that stands for it.
+    pub content: String,
+    /// Whether it matches whole words only.
+    pub single_word: bool,
+    /// Whether it takes white space on its left with it.
+    pub lstrip: bool,
+    /// Whether it takes white space on its right with it.
+    pub rstrip: bool,
+    /// Whether it is searched in the normalized text (and normalized itself).
+    pub normalized: bool,
+    /// Whether it is a special token: one that decoding may leave out.
+    pub special: bool,
+}
+
+/// A pattern of a component.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pattern {
+    /// This very text.
+    Literal(String),
+    /// A regular expression, in Oniguruma's syntax as `tokenizers` uses it.
+    Regex(String),
+}
+
+/// A normalizer, as in `tokenizer.json`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Normalizer {
+    /// One after the other.
+    Sequence(Vec<Normalizer>),
+    /// Unicode normal form C.
+    Nfc,
+    /// Unicode normal form D.
+    Nfd,
+    /// Unicode normal form KC.
+    Nfkc,
+    /// Unicode normal form KD.
+    Nfkd,
+    /// Lower-case, character by character.
+    Lowercase,
+    /// Removes white space at the ends.
+    Strip {
+        /// At the start.
+        left: bool,
+        /// At the end.
+        right: bool,
+    },
+    /// Removes combining marks (Mn).
+    StripAccents,
+    /// Replaces every match.
+    Replace {
+        /// What to look for.
+        pattern: Pattern,
+        /// What to write instead.
+        content: String,
+    },
+    /// Writes something before a text that is not empty.
+    Prepend(String),
+    /// BERT's clean-up.
+    Bert {
+        /// Removes control characters, makes white space a space.
+        clean_text: bool,
+        /// Puts spaces around CJK characters.
+        handle_chinese_chars: bool,
+        /// Removes accents; `None` does as `lowercase` says.
+        strip_accents: Option<bool>,
+        /// Lower-cases.
+        lowercase: bool,
+    },
+    /// SentencePiece's compiled character map, as HF's `Precompiled` applies it (grapheme by grapheme).
+    Precompiled(Vec<u8>),
+    /// HF's `Nmt`.
+    Nmt,
+    /// Bytes become the characters of GPT-2's alphabet.
+    ByteLevel,
+    /// SentencePiece's own normalizer, with its exact rules (longest match from the left, not graphemes).
+    SentencePiece(SentencePieceNormalizer),
+}
+
+impl Default for Normalizer {
+    fn default() -> Self {
+        Self::Sequence(Vec::new())
+    }
+}
+
+/// The rules of SentencePiece's `normalizer_spec`.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct SentencePieceNormalizer {
+    /// The compiled character map; empty for identity.
+    pub charsmap: Vec<u8>,
+    /// Writes a space before the text.
+    pub add_dummy_prefix: bool,
+    /// Removes spaces at the ends and makes runs of them one.
+    pub remove_extra_whitespaces: bool,
+    /// Space becomes `▁`.
+    pub escape_whitespaces: bool,
+    /// The space of `add_dummy_prefix` goes to the end.
+    pub treat_whitespace_as_suffix: bool,
+    /// Texts that pass through untouched (user-defined symbols), longest match first.
+    pub protected: Vec<String>,
+}
+
+/// A pre-tokenizer, as in `tokenizer.json`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PreTokenizer {
+    /// One after the other, each on the pieces of the one before.
+    Sequence(Vec<PreTokenizer>),
+    /// GPT-2's: optional space in front, its pattern, then the byte alphabet.
+    ByteLevel {
+        /// Writes a space before a piece that does not start with white space.
+        add_prefix_space: bool,
+        /// Whether GPT-2's pattern cuts.
+        use_regex: bool,
+        /// Whether offsets leave white space out (a matter of the post-processor; kept for saving).
+        trim_offsets: bool,
+    },
+    /// Cuts at a pattern.
+    Split {
+        /// The pattern.
+        pattern: Pattern,
+        /// What becomes of the matches.
+        behavior: SplitBehavior,
+        /// Cuts at what does not match instead.
+        invert: bool,
+    },
+    /// SentencePiece's word mark.
+    Metaspace {
+        /// The mark, `▁`.
+        replacement: char,
+        /// When the mark is put in front.
+        prepend_scheme: PrependScheme,
+        /// Whether pieces are cut before every mark.
+        split: bool,
+    },
+    /// White space, then punctuation (BERT).
+    Bert,
+    /// `\w+|[^\w\s]+`.
+    Whitespace,
+    /// At white space, which is removed.
+    WhitespaceSplit,
+    /// At every occurrence of one character, which is removed.
+    CharDelimiterSplit(char),
+    /// At punctuation.
+    Punctuation(SplitBehavior),
+    /// At digits.
+    Digits {
+        /// Every digit is a piece of its own.
+        individual_digits: bool,
+    },
+    /// Where the Unicode script changes.
+    UnicodeScripts,
+    /// Every `n` characters.
+    FixedLength(usize),
+}
+
+impl Default for PreTokenizer {
+    fn default() -> Self {
+        Self::Sequence(Vec::new())
+    }
+}
+
+/// When Metaspace puts its mark in front.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrependScheme {
+    /// Only at the start of the whole text.
+    First,
+    /// Never.
+    Never,
+    /// At the start of every piece between added tokens.
+    Always,
+}
+
+/// What becomes of the matches of a split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SplitBehavior {
+    /// They go.
+    Removed,
+    /// Each is a piece.
+    Isolated,
+    /// Each ends the piece before it.
+    MergedWithPrevious,
+    /// Each starts the piece after it.
+    MergedWithNext,
+    /// Runs of them are a piece.
+    Contiguous,
+}
+
+/// What is put around the ids of a text.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub enum PostProcessor {
+    /// Nothing.
+    #[default]
+    None,
+    /// One after the other.
+    Sequence(Vec<PostProcessor>),
+    /// Special ids before and after a single text (`TemplateProcessing`, `BertProcessing`, `RobertaProcessing`).
+    Template {
+        /// Ids before the text.
+        before: Vec<TokenId>,
+        /// Ids after the text.
+        after: Vec<TokenId>,
+        /// The component as the file has it, for saving.
+        json: serde_json::Value,
+    },
+    /// `ByteLevel`: trims offsets, no ids; kept for saving.
+    ByteLevel {
+        /// The component as the file has it.
+        json: serde_json::Value,
+    },
+}
+
+/// How ids become text.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decoder {
+    /// One after the other.
+    Sequence(Vec<Decoder>),
+    /// The byte alphabet back to bytes.
+    ByteLevel,
+    /// `##` and spaces between words.
+    WordPiece {
+        /// The mark of a continuing token.
+        prefix: String,
+        /// English clean-up of spaces before punctuation.
+        cleanup: bool,
+    },
+    /// `▁` to a space.
+    Metaspace {
+        /// The mark.
+        replacement: char,
+        /// With `Always` or `First`, the first token loses its leading mark.
+        prepend_scheme: PrependScheme,
+    },
+    /// The suffix of BPE (`</w>`) to a space.
+    BpeSuffix(String),
+    /// `<0xNN>` to bytes.
+    ByteFallback,
+    /// Joins all tokens.
+    Fuse,
+    /// Replaces in every token.
+    Replace {
+        /// What to look for.
+        pattern: Pattern,
+        /// What to write instead.
+        content: String,
+    },
+    /// Strips a character from the ends of every token.
+    Strip {
+        /// The character.
+        content: char,
+        /// At most so many at the start.
+        start: usize,
+        /// At most so many at the end.
+        stop: usize,
+    },
+    /// CTC.
+    Ctc {
+        /// The padding token.
+        pad_token: String,
+        /// The word delimiter.
+        word_delimiter_token: String,
+        /// English clean-up.
+        cleanup: bool,
+    },
+    /// Spellings are raw bytes already (tiktoken, RWKV).
+    RawBytes,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::Sequence(Vec::new())
+    }
+}

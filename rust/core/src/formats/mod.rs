@@ -1,0 +1,5 @@
+//! Readers of tokenizer files; each turns bytes into one internal [`Description`].
+
+pub mod description;
+
+pub use description::*;

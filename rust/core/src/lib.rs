@@ -1,0 +1,17 @@
+//! Tokenizers as bytes: what every token id stands for, and encoders that agree with the originals id for id.
+//!
+//! The core is handed bytes and returns values: it opens no file, reads no clock and draws no random number that
+//! was not seeded by its caller. The Python package `anyvocab` is a thin layer over it.
+
+pub mod bpe;
+pub mod error;
+pub mod formats;
+pub mod ids;
+pub mod limits;
+pub mod normalize;
+pub mod pipeline;
+pub mod pretoken;
+
+pub use error::{Error, ErrorKind, Result};
+pub use ids::TokenId;
+pub use limits::Limits;

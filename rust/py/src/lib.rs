@@ -1,0 +1,6 @@
+//! The extension module `anyvocab._core`.
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _core {}
