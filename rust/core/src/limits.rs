@@ -44,6 +44,7 @@ impl Default for Limits {
 impl Limits {
     /// The largest id allowed in a vocabulary of `tokens` tokens.
     pub fn max_id_for(&self, tokens: usize) -> u32 {
-        self.max_id.unwrap_or_else(|| u32::try_from(tokens.saturating_mul(8).saturating_add(1024)).unwrap_or(u32::MAX - 1))
+        self.max_id
+            .unwrap_or_else(|| u32::try_from(tokens.saturating_mul(8).saturating_add(1024)).unwrap_or(u32::MAX - 1))
     }
 }
