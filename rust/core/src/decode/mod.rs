@@ -1,0 +1,3 @@
+//! From ids to bytes.
+
+pub mod byte_alphabet;
