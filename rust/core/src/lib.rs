@@ -4,6 +4,7 @@
 //! was not seeded by its caller. The Python package `anyvocab` is a thin layer over it.
 
 pub mod bpe;
+pub mod bytetrie;
 pub mod decode;
 pub mod error;
 pub mod formats;

@@ -206,6 +206,29 @@ impl Symbols {
         }
     }
 
+    /// The next characters from `from` on that are no symbol, with the bytes outside UTF-8; empty at the end if none.
+    pub(crate) fn next_unknown(&self, piece: &[u8], from: usize) -> std::ops::Range<usize> {
+        let Alphabet::Chars(chars) = &self.alphabet else { return piece.len()..piece.len() };
+        let mut at = from;
+        let mut start = None;
+        for chunk in piece[from..].utf8_chunks() {
+            for c in chunk.valid().chars() {
+                let known = self.char_symbol(chars, c, false, false) != NO_TOKEN;
+                match start {
+                    Some(start) if known => return start..at,
+                    None if !known => start = Some(at),
+                    _ => {}
+                }
+                at += c.len_utf8();
+            }
+            if !chunk.invalid().is_empty() {
+                start.get_or_insert(at);
+                at += chunk.invalid().len();
+            }
+        }
+        start.unwrap_or(at)..at
+    }
+
     fn char_symbol(&self, chars: &Chars, c: char, first: bool, last: bool) -> TokenId {
         let place = if self.affixed { place_of(first, last) as usize } else { 0 };
         if c.is_ascii() {

@@ -113,7 +113,7 @@ impl Spellings {
     }
 
     /// Every spelling with its id, in the file's order.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], TokenId)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], TokenId)> + Clone {
         (0..self.len()).map(|i| (self.get(i), self.ids[i]))
     }
 }
