@@ -1,1 +1,3 @@
 //! (see the room's files)
+
+pub mod charsmap;
