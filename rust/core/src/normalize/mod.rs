@@ -1,3 +1,4 @@
 //! (see the room's files)
 
 pub mod charsmap;
+pub mod sentencepiece;
