@@ -31,7 +31,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, order=True)
 class RoleRecord:
-    """One role of one id.
+    """One source's word for one role of one id.
 
     Attributes:
         role: `bos`, `eos`, `pad`, `unk`, `cls`, `sep`, `mask`, `turn_start`, `fim_prefix`, ...
@@ -76,7 +76,7 @@ class RoleTable:
     """The roles of a vocabulary.
 
     Attributes:
-        records: One per role and id, best source first; a role and id occur together once.
+        records: One per role, id and source, best source first.
         problems: Declarations that fit no token.
     """
 
@@ -90,23 +90,24 @@ class RoleTable:
         return iter(self.records)
 
     @cached_property
-    def _by_id(self) -> dict[int, tuple[str, ...]]:
-        roles: dict[int, tuple[str, ...]] = {}
+    def _by_id(self) -> dict[int, dict[str, list[str]]]:
+        """Id to role to sources."""
+        roles: dict[int, dict[str, list[str]]] = {}
         for record in self.records:
-            roles[record.id] = (*roles.get(record.id, ()), record.role)
+            roles.setdefault(record.id, {}).setdefault(record.role, []).append(record.source)
         return roles
 
     def of(self, id: int) -> tuple[str, ...]:
         """Return the roles of an id, best source first; empty for ordinary tokens."""
-        return self._by_id.get(id, ())
+        return tuple(self._by_id.get(id, ()))
 
     def ids(self, role: str) -> tuple[int, ...]:
         """Return the ids of a role, best source first."""
-        return tuple(record.id for record in self.records if record.role == role)
+        return tuple(dict.fromkeys(record.id for record in self.records if record.role == role))
 
-    def source(self, role: str, id: int) -> str | None:
-        """Return who says that `id` has `role`, or None when nobody does."""
-        return next((r.source for r in self.records if r.role == role and r.id == id), None)
+    def sources(self, role: str, id: int) -> tuple[str, ...]:
+        """Return everybody who says that `id` has `role`, best first; empty for nobody."""
+        return tuple(self._by_id.get(id, {}).get(role, ()))
 
 
 # A name is a spelling without its brackets, bars and word marks, in lower case: `<|fim_prefix|>`,
@@ -243,19 +244,20 @@ def role_of_name(spelling: str) -> str | None:
 
 
 class _Collector:
-    """Records in the order they come; the first source of a role and id stays."""
+    """Records in the order they come."""
 
     def __init__(self, size: int, find: Callable[[str], int | None]) -> None:
         self.size = size
         self.find = find
-        self.records: dict[tuple[str, int], RoleRecord] = {}
+        self.records: dict[RoleRecord, None] = {}
+        self.pairs: dict[tuple[str, int], None] = {}
         self.problems: list[RoleProblem] = []
 
     def has(self, role: str, id: object) -> bool:
-        return (role, id) in self.records
+        return (role, id) in self.pairs
 
     def ids_of(self, role: str) -> list[int]:
-        return [id for other, id in self.records if other == role]
+        return [id for other, id in self.pairs if other == role]
 
     def add_id(self, role: str, id: object, source: str) -> None:
         if id is None:
@@ -267,7 +269,8 @@ class _Collector:
                 RoleProblem(source, f"{id} is no id of this vocabulary of {self.size}")
             )
         else:
-            self.records.setdefault((role, id), RoleRecord(role, id, source))
+            self.records[RoleRecord(role, id, source)] = None
+            self.pairs[role, id] = None
 
     def add_ids(self, role: str, ids: object, source: str) -> None:
         for one in ids if isinstance(ids, list) else [ids]:
@@ -437,10 +440,10 @@ def find_roles(
         source = "chat template" if name == "default" else f"chat template {name!r}"
         _from_chat_template(out, template, controls, source)
     for spelling, id in controls.items():
-        role = role_of_name(spelling)
-        if role is not None:
-            out.add_id(role, id, "spelling")
-    return RoleTable(tuple(out.records.values()), tuple(out.problems))
+        suggested = role_of_name(spelling)
+        if suggested is not None:
+            out.add_id(suggested, id, "spelling")
+    return RoleTable(tuple(out.records), tuple(out.problems))
 
 
 def parse_post_processor(components: str) -> object:

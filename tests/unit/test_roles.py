@@ -86,13 +86,13 @@ def test_llama3_takes_every_end_id_from_generation_config() -> None:
     )
     assert table.problems == ()
     assert table.ids("eos") == (101, 108, 109)
-    assert table.source("eos", 109) == "generation_config.json: eos_token_id"
+    assert table.sources("eos", 109)[0] == "generation_config.json: eos_token_id"
     assert table.ids("bos") == (100,)
     assert table.ids("header_start") == (106,)
     assert table.ids("header_end") == (107,)
-    assert table.source("header_start", 106) == "chat template"
+    assert table.sources("header_start", 106)[0] == "chat template"
     assert table.of(109) == ("eos", "turn_end")
-    assert table.source("turn_end", 109) == "chat template"
+    assert table.sources("turn_end", 109)[0] == "chat template"
     assert table.of(108) == ("eos", "message_end")
     assert table.ids("pad") == (104,)
     assert table.ids("reserved") == (102,)
@@ -140,7 +140,7 @@ def test_qwen_finds_turns_in_chatml_and_fim_in_the_spellings() -> None:
         (60,),
         (62,),
     ]
-    assert table.source("fim_prefix", 59) == "spelling"
+    assert table.sources("fim_prefix", 59)[0] == "spelling"
     assert table.ids("repository_name") == (63,)
     assert table.ids("file_separator") == (64,)
     assert table.of(57) == ("tool_call_start",)
@@ -170,9 +170,9 @@ def test_gemma_finds_turns_in_its_template() -> None:
     )
     assert table.problems == ()
     assert table.ids("turn_start") == (106,)
-    assert table.source("turn_start", 106) == "chat template"
+    assert table.sources("turn_start", 106)[0] == "chat template"
     assert table.of(107) == ("eos", "turn_end")
-    assert table.source("unk", 3) == "tokenizer_config.json: unk_token"
+    assert table.sources("unk", 3)[0] == "tokenizer_config.json: unk_token"
     assert table.ids("mask") == (4,)
     assert table.of(7) == ("reserved",)
 
@@ -205,8 +205,8 @@ def test_deepseek_speakers_and_its_own_order_of_fim_words() -> None:
     assert table.ids("fim_prefix") == (11,)
     assert table.ids("fim_suffix") == (10,)
     assert table.ids("fim_middle") == (12,)
-    assert table.source("user", 20) == "chat template"
-    assert table.source("assistant", 21) == "chat template"
+    assert table.sources("user", 20)[0] == "chat template"
+    assert table.sources("assistant", 21)[0] == "chat template"
     assert table.ids("turn_end") == (1,)
     assert table.ids("pad") == (2,)
     assert table.ids("tool_calls_start") == (22,)
@@ -238,8 +238,8 @@ def test_mistral_speakers_stand_in_brackets_and_eos_closes_the_answer() -> None:
         declared=[("bos", 1, "trainer_spec.bos_id"), ("unk", 0, "trainer_spec.unk_id")],
     )
     assert table.problems == ()
-    assert table.source("bos", 1) == "special_tokens_map.json: bos_token"
-    assert table.source("unk", 0) == "trainer_spec.unk_id"
+    assert table.sources("bos", 1)[0] == "special_tokens_map.json: bos_token"
+    assert table.sources("unk", 0)[0] == "trainer_spec.unk_id"
     assert table.of(3) == ("user", "turn_start")
     assert "turn_end" in table.of(4)
     assert table.of(2)[:2] == ("eos", "turn_end")
@@ -269,7 +269,7 @@ def test_phi3_speaker_tokens_and_the_shared_end() -> None:
         ),
     )
     assert (table.ids("user"), table.ids("assistant"), table.ids("system")) == ((10,), (1,), (6,))
-    assert table.source("user", 10) == "chat template"
+    assert table.sources("user", 10)[0] == "chat template"
     assert table.ids("turn_end") == (7,)
 
 
