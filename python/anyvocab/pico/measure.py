@@ -224,7 +224,8 @@ def measure(folder: Path, name: str, corpus: Corpus) -> dict[str, Any]:
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     roles = RoleIds.of(tokenizer, SPECIALS[name])
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model.eval()
     context = int(model.config.max_position_embeddings)
     cases = infill_cases(corpus.held_out)
     return {

@@ -82,7 +82,8 @@ class Attention(nn.Module):
         c = self.config
         weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
         packed = F.linear(x, weight).view(batch, length, -1, c.head_dim).transpose(1, 2)
-        q, k, v = packed.split((c.heads, c.kv_heads, c.kv_heads), dim=1)  # (B, H, T, head_dim)
+        sizes = [c.heads, c.kv_heads, c.kv_heads]
+        q, k, v = torch.split(packed, sizes, dim=1)  # (B, H, T, head_dim)
         q, k = rotate(q, cos, sin), rotate(k, cos, sin)
         if c.kv_heads != c.heads:
             k = k.repeat_interleave(c.heads // c.kv_heads, dim=1)
@@ -225,7 +226,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     """Return the summed cross entropy in nats of `hidden` (N, D) @ `weight` (V, D) transposed."""
     if torch.is_grad_enabled():
-        out: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets)  # type: ignore[no-untyped-call]
+        out: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets)
         return out
     total = hidden.new_zeros(())
     for start in range(0, hidden.shape[0], LOSS_CHUNK):

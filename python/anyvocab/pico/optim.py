@@ -33,7 +33,7 @@ class OptimConfig:
 def orthogonalise(batch: Tensor) -> Tensor:
     """Return the matrices of `batch` (N, R, C), R <= C, with singular values near 1."""
     a, b, c = NEWTON_SCHULZ
-    x = batch / (batch.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    x: Tensor = batch / (batch.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x

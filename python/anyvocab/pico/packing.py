@@ -169,8 +169,7 @@ def build_epoch(
             room -= len(parts[-1])
             if len(plain) > room:
                 break
-        if plain and room >= MIN_ROOM:
-            # plain text goes last when it would otherwise be cut short of its window's end
+        if plain and room >= min(MIN_ROOM, context):
             parts.append(_take_plain(plain, room, roles.bos))
             if rng.random() < 0.5:
                 parts.reverse()

@@ -121,8 +121,7 @@ class Run:
         """Return the share of the budget that is spent, at most 1."""
         if self.config.steps is not None:
             return min(1.0, self.progress.step / self.config.steps)
-        assert_minutes = self.config.minutes or 0.0
-        return min(1.0, self.progress.elapsed / (60 * assert_minutes))
+        return min(1.0, self.progress.elapsed / (60 * (self.config.minutes or 1e-9)))
 
     def _resume(self) -> None:
         file = self.folder / CHECKPOINT
@@ -201,7 +200,8 @@ class Run:
         scored = int((targets != IGNORED).sum())
         micro = max(1, config.micro_tokens // progress.context)
         total = 0.0
-        for part, wanted in zip(inputs.split(micro), targets.split(micro), strict=True):
+        parts = zip(torch.split(inputs, micro), torch.split(targets, micro), strict=True)
+        for part, wanted in parts:
             loss = self.model.loss(part, wanted)
             (loss / scored).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
@@ -297,6 +297,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; resumes")
     parser.add_argument("--minutes", type=float, help="training time in all, over resumes")
     parser.add_argument("--steps", type=int, help="updates in all, over resumes")
+    parser.add_argument("--export", type=Path, help="folder for the finished model and its card")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--compile", choices=("on", "off"), default="on")
@@ -323,8 +324,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         batch_tokens=options.batch_tokens,
         optim=OptimConfig(matrix_lr=options.matrix_lr, embed_lr=options.embed_lr),
     )
-    run, _ = build_run(options.model, config, options.out, compiled=options.compile == "on")
+    run, corpus = build_run(options.model, config, options.out, compiled=options.compile == "on")
     run.train()
+    if options.export is not None:
+        from .export import export
+
+        export(options.out, options.export, corpus)
     return 0
 
 
