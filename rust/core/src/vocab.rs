@@ -3,10 +3,12 @@
 //! `▁x`, `Ġx` and a word-initial WordPiece `x` are the bytes ` x`; `<0x0A>` and `Ċ` are the byte 0A; `x</w>` is `x `.
 //! Read from the tokenizer's data, never from a class name.
 
-use crate::bpe_byte_token as byte_token_value;
+use std::sync::OnceLock;
+
+use crate::bpe::byte_token_value;
 use crate::decode::byte_alphabet;
 use crate::error::{Error, Result};
-use crate::formats::{Decoder, Description, Model, Spellings, Symbols};
+use crate::formats::{Decoder, Description, Model, PieceKind, Spellings, Symbols};
 use crate::ids::TokenId;
 use crate::limits::Limits;
 
@@ -50,8 +52,8 @@ pub struct Vocabulary {
     kinds: Vec<Kind>,
     bytes: Table,
     spellings: Table,
-    /// Ids with bytes, sorted by (bytes, id).
-    sorted: Vec<TokenId>,
+    /// Ids with bytes, sorted by (bytes, id), once somebody asked.
+    sorted: OnceLock<Vec<TokenId>>,
 }
 
 /// One byte string per id, in one buffer.
@@ -99,7 +101,7 @@ impl Vocabulary {
             kinds: vec![Kind::Hole; size],
             bytes: Table::with_ids(size),
             spellings: Table::with_ids(size),
-            sorted: Vec::new(),
+            sorted: OnceLock::new(),
         };
         let style = Style::of(description);
         for (spelling, id) in spellings.iter() {
@@ -115,9 +117,6 @@ impl Vocabulary {
             this.bytes.set(token.id, |out| out.extend_from_slice(token.content.as_bytes()));
             this.kinds[token.id as usize] = if token.special { Kind::Control } else { Kind::Added };
         }
-        this.sorted = (0..this.len_u32()).filter(|&id| this.has_bytes(id)).collect();
-        let bytes = &this.bytes;
-        this.sorted.sort_unstable_by(|&a, &b| bytes.get(a).cmp(bytes.get(b)).then(a.cmp(&b)));
         Ok(this)
     }
 
@@ -172,14 +171,37 @@ impl Vocabulary {
     }
 
     fn range(&self, from: &[u8], inside: impl Fn(&[u8]) -> bool) -> &[TokenId] {
-        let start = self.sorted.partition_point(|&id| self.bytes.get(id) < from);
-        let len = self.sorted[start..].partition_point(|&id| inside(self.bytes.get(id)));
-        &self.sorted[start..start + len]
+        let sorted = self.sorted();
+        let start = sorted.partition_point(|&id| self.bytes.get(id) < from);
+        let len = sorted[start..].partition_point(|&id| inside(self.bytes.get(id)));
+        &sorted[start..start + len]
     }
 
-    /// Ids with bytes, sorted by (bytes, id).
+    /// Ids with bytes, sorted by (bytes, id). Sorted when first asked for.
     pub fn sorted(&self) -> &[TokenId] {
-        &self.sorted
+        self.sorted.get_or_init(|| {
+            let mut sorted: Vec<_> = (0..self.len_u32()).filter(|&id| self.has_bytes(id)).collect();
+            sorted.sort_unstable_by(|&a, &b| self.bytes.get(a).cmp(self.bytes.get(b)).then(a.cmp(&b)));
+            sorted
+        })
+    }
+
+    /// What an id adds to a decoded text: its bytes, for control and unused ids their spelling.
+    pub(crate) fn decoded(&self, id: TokenId) -> Option<&[u8]> {
+        self.token_bytes(id).or_else(|| self.spelling(id))
+    }
+
+    /// All token bytes in one buffer, and where each id's start: `offsets[id]..offsets[id + 1]`.
+    pub fn table(&self) -> (Vec<u8>, Vec<i64>) {
+        let mut bytes = Vec::with_capacity(self.bytes.data.len());
+        let mut offsets = Vec::with_capacity(self.len() + 1);
+        let mut push = |n: usize| offsets.push(i64::try_from(n).expect("a buffer is shorter than 2^63"));
+        push(0);
+        for id in 0..self.len_u32() {
+            bytes.extend_from_slice(self.token_bytes(id).unwrap_or_default());
+            push(bytes.len());
+        }
+        (bytes, offsets)
     }
 }
 
@@ -194,8 +216,16 @@ pub(crate) fn spellings_of(model: &Model) -> &Spellings {
     }
 }
 
-fn piece_kinds(_description: &Description) -> Vec<(TokenId, Kind)> {
-    Vec::new()
+fn piece_kinds(description: &Description) -> impl Iterator<Item = (TokenId, Kind)> {
+    description.piece_kinds.iter().map(|&(id, kind)| {
+        let kind = match kind {
+            PieceKind::Unknown | PieceKind::Control => Kind::Control,
+            PieceKind::UserDefined => Kind::Added,
+            PieceKind::Byte(_) => Kind::Byte,
+            PieceKind::Unused => Kind::Unused,
+        };
+        (id, kind)
+    })
 }
 
 /// How spellings of this tokenizer turn into bytes.

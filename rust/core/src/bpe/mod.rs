@@ -23,6 +23,7 @@ use crate::ids::TokenId;
 use cuts::Cuts;
 use linear::{Linear, LinearScratch};
 use merge::MergeScratch;
+pub(crate) use symbols::byte_token_value;
 use symbols::{Symbol, Symbols};
 use table::MergeTable;
 

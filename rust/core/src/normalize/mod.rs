@@ -19,8 +19,6 @@ mod forms;
 mod precompiled;
 pub(crate) mod replace;
 pub mod sentencepiece;
-#[cfg(test)]
-mod sentencepiece_tests;
 pub(crate) mod sink;
 mod tables;
 pub(crate) mod text;
