@@ -34,6 +34,11 @@ impl Search {
         }
     }
 
+    /// Every `c`.
+    pub(crate) fn literal(c: char) -> Self {
+        Self::Literal(Box::new(Finder::new(c.encode_utf8(&mut [0; 4])).into_owned()))
+    }
+
     /// Calls `found` with every match, from the left, until one of them fails. An empty match directly after another
     /// match is none.
     pub(crate) fn for_each(&self, text: &[u8], mut found: impl FnMut(Range<usize>) -> Result<()>) -> Result<()> {

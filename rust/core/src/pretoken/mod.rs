@@ -5,6 +5,7 @@
 
 pub mod known;
 pub mod splitter;
+pub mod tree;
 
 pub use known::Known;
 pub use splitter::{Matches, Splitter};
