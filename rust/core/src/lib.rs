@@ -14,6 +14,12 @@ pub mod normalize;
 pub mod pipeline;
 pub mod pretoken;
 
+pub mod trie;
+pub mod unigram;
+pub mod vocab;
+pub mod wordlevel;
+pub mod wordpiece;
+
 pub use error::{Error, ErrorKind, Result};
 pub use ids::TokenId;
 pub use limits::Limits;

@@ -259,7 +259,7 @@ struct Walk<'a, F> {
 
 impl<F: FnMut(usize, usize, usize) -> bool> ScannerVisitor<()> for Walk<'_, F> {
 
-    fn visit(mut self, scanner: impl Scanner) {
+    fn visit<C: Scanner>(mut self, scanner: C) {
         let mut at = 0;
         while at < self.text.len() {
             let (end, reach) = scanner.next_with_reach(self.text, at);

@@ -6,6 +6,7 @@
 
 mod added;
 mod cache;
+mod decoding;
 mod engine;
 mod general;
 mod incremental;
@@ -13,7 +14,7 @@ mod shape;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::decode;
@@ -23,12 +24,15 @@ use crate::ids::TokenId;
 use crate::limits::Limits;
 use crate::normalize;
 use crate::pretoken::{Known, Scanner, ScannerVisitor, tree};
+use crate::vocab::Vocabulary;
 use added::{Added, Part};
+use decoding::Joining;
 use engine::{Counter, Engine, Pool, Scratch, Sink};
 use shape::Prefix;
 
 pub use added::Specials;
 pub use engine::Cancel;
+pub use general::WithOffsets;
 pub use incremental::Incremental;
 pub(crate) use shape::{is_byte_level, mark_of};
 
@@ -69,7 +73,12 @@ pub struct Encoder {
     tree: tree::Compiled,
     path: Path,
     engine: Engine,
-    decoder: decode::Decoding,
+    decoder: decode::Compiled,
+    joining: Joining,
+    vocabulary: OnceLock<Arc<Vocabulary>>,
+    limits: Limits,
+    /// Whether a text has to be aligned for its pretokens to be exact.
+    asks_for_start: bool,
     before: Vec<TokenId>,
     after: Vec<TokenId>,
     pool: Pool,
@@ -103,7 +112,9 @@ impl Encoder {
                 raw.push((content.to_vec(), token.clone()));
             }
         }
-        let decoder = decode::Decoding::new(&description, limits)?;
+        let decoder = decode::Compiled::new(&description.decoder, limits)?;
+        let joining = Joining::of(&description);
+        let asks_for_start = shape::marks_first(&description) && (!normalizer.is_identity() || tree.needs_alignment());
         let (mut before, mut after) = (Vec::new(), Vec::new());
         template_ids(&description.post_processor, &mut before, &mut after);
         Ok(Self {
@@ -115,6 +126,10 @@ impl Encoder {
             path,
             engine,
             decoder,
+            joining,
+            vocabulary: OnceLock::new(),
+            limits: limits.clone(),
+            asks_for_start,
             before,
             after,
             pool: Pool::default(),
@@ -279,7 +294,7 @@ impl Encoder {
             self.encode_marked(text, first, prefix, scratch, sink);
             return Ok(());
         }
-        if first && !self.normalizer.is_identity() && self.tree.asks_for_start() {
+        if first && self.asks_for_start {
             // Where the normalized text starts in the original decides: only the aligned way knows it.
             return self.encode_aligned(text, specials, scratch, sink);
         }
@@ -338,14 +353,6 @@ impl Encoder {
         }
     }
 
-    /// The bytes that ids stand for, as the original's decoder joins them, without replacing invalid UTF-8.
-    ///
-    /// # Errors
-    /// `Value` for an id that no token has.
-    pub fn decode(&self, ids: &[TokenId], skip_special: bool) -> Result<Vec<u8>> {
-        self.decoder.decode(ids, skip_special)
-    }
-
     /// Whether `ids` are what the tokenizer itself makes of their bytes: `encode(decode(ids)) == ids`.
     pub fn is_canonical(&self, ids: &[TokenId]) -> Result<bool> {
         let bytes = self.decode(ids, false)?;
@@ -364,7 +371,7 @@ struct Scan<'a, S: Sink> {
 impl<S: Sink> ScannerVisitor<()> for Scan<'_, S> {
 
     #[inline]
-    fn visit(self, scanner: impl Scanner) {
+    fn visit<C: Scanner>(self, scanner: C) {
         let mut at = 0;
         while at < self.text.len() {
             let end = scanner.next(self.text, at);

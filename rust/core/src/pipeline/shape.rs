@@ -72,6 +72,13 @@ fn single(text: &str) -> Option<char> {
     chars.next().filter(|_| chars.next().is_none())
 }
 
+/// Whether a mark goes in front of the whole text only.
+pub(crate) fn marks_first(description: &Description) -> bool {
+    steps(&description.pre_tokenizer)
+        .iter()
+        .any(|step| matches!(step, PreTokenizer::Metaspace { prepend_scheme: PrependScheme::First, .. }))
+}
+
 /// Whether spaces only become `▁`, with perhaps one in front: then the model can take the text as it is.
 pub(crate) fn marked(description: &Description) -> Option<Prefix> {
     let Model::Bpe(_) = &description.model else { return None };
