@@ -1,12 +1,13 @@
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 
 use super::known::spellings;
+use super::reference::Reference;
 use super::*;
 use crate::formats::description::{Pattern, PreTokenizer, SplitBehavior};
-use crate::limits::Limits;
 
 struct Pieces<'t>(&'t [u8]);
 
@@ -64,9 +65,10 @@ fn show(text: &[u8], pieces: &[Range<usize>]) -> Vec<String> {
 }
 
 fn agree(text: &[u8]) {
-    for known in Known::ALL {
+    static REFERENCES: LazyLock<Vec<Reference>> = LazyLock::new(|| Known::ALL.map(Reference::of).into());
+    for (known, reference) in Known::ALL.into_iter().zip(&*REFERENCES) {
         let scanned = with_scanner(known, Pieces(text));
-        let defined = reference::pieces(&reference::patterns(known), text);
+        let defined = reference.pieces(text);
         assert!(
             scanned == defined,
             "{known:?} on {:?}\nscanner:   {:?}\nreference: {:?}",
@@ -108,7 +110,7 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
 
     #[test]
     fn every_scanner_cuts_as_its_pattern_does(text in text()) {
@@ -267,7 +269,7 @@ fn every_spelling_of_a_pattern_cuts_as_its_scanner_does() {
     text.extend(b"end \n  ");
     for (spelling, known, flavours) in spellings::all() {
         if flavours.contains(&Flavour::FancyRegex) {
-            let defined = reference::pieces(&[spelling.to_owned()], &text);
+            let defined = Reference::new(&[spelling.to_owned()]).pieces(&text);
             assert!(with_scanner(known, Pieces(&text)) == defined, "{spelling}");
         }
     }
