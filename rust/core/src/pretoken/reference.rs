@@ -25,9 +25,7 @@ pub fn patterns(known: Known) -> Vec<String> {
         Known::O200k => one(spellings::O200K),
         Known::Tekken => one(spellings::TEKKEN),
         Known::Kimi => one(spellings::KIMI),
-        Known::DeepSeekCoder => {
-            spellings::DEEPSEEK_CODER.into_iter().chain([DIGIT]).map(str::to_owned).collect()
-        }
+        Known::DeepSeekCoder => spellings::DEEPSEEK_CODER.into_iter().chain([DIGIT]).map(str::to_owned).collect(),
         Known::DeepSeekV3 => {
             spellings::DEEPSEEK_V3.into_iter().chain([spellings::DEEPSEEK_V3_TEXT]).map(str::to_owned).collect()
         }

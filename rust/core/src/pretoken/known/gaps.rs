@@ -65,11 +65,7 @@ impl SuperBpe {
             end += 1;
         }
         let (next, _) = eye.at(end);
-        if next == 0 || next & SPACE != 0 {
-            Some(end)
-        } else {
-            (end > i + 1).then_some(end - 1)
-        }
+        if next == 0 || next & SPACE != 0 { Some(end) } else { (end > i + 1).then_some(end - 1) }
     }
 }
 

@@ -161,7 +161,10 @@ pub fn recognise(tree: &PreTokenizer) -> Option<Known> {
             Some(Known::DeepSeekCoder)
         }
         [a, b, c]
-            if all_spelt(&[a, b, c], &[spellings::DEEPSEEK_V3[0], spellings::DEEPSEEK_V3[1], spellings::DEEPSEEK_V3_TEXT]) =>
+            if all_spelt(
+                &[a, b, c],
+                &[spellings::DEEPSEEK_V3[0], spellings::DEEPSEEK_V3[1], spellings::DEEPSEEK_V3_TEXT],
+            ) =>
         {
             Some(Known::DeepSeekV3)
         }

@@ -2,7 +2,9 @@
 
 use super::Scanner;
 use super::eye::{Eye, NONE};
-use crate::pretoken::classes::{CASELESS, Class, Classes, HAN, LETTER, LOWER, MARK, NEWLINE, NUMBER, SIGN, SLASH, UPPER};
+use crate::pretoken::classes::{
+    CASELESS, Class, Classes, HAN, LETTER, LOWER, MARK, NEWLINE, NUMBER, SIGN, SLASH, UPPER,
+};
 
 /// `[^\r\n\p{L}\p{N}]?U*L+C?|[^\r\n\p{L}\p{N}]?U+L*C?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
 /// with `U = [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]`, `L = [\p{Ll}\p{Lm}\p{Lo}\p{M}]` and `C = (?i:'s|'t|'re|'ve|'m|'ll|'d)`.
