@@ -83,6 +83,9 @@ clean: ## remove what builds and tests made, .venv included
 	find python -name '*.so' -delete -o -name '*.pyd' -delete
 	find python tests -name __pycache__ -prune -exec rm -rf {} +
 
+# A source that was deleted is no reason to stop.
+$(RUST): ;
+
 # Stamps: each is made once and again when what it was made from changes.
 
 $(VENV)/.venv:
