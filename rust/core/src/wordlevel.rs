@@ -37,13 +37,7 @@ impl Engine {
     }
 
     /// The same, and for the id the number of bytes it stands for: `piece.len()`.
-    pub fn encode_with_lens(
-        &self,
-        piece: &[u8],
-        _scratch: &mut Scratch,
-        out: &mut Vec<TokenId>,
-        lens: &mut Vec<u32>,
-    ) {
+    pub fn encode_with_lens(&self, piece: &[u8], _scratch: &mut Scratch, out: &mut Vec<TokenId>, lens: &mut Vec<u32>) {
         if let Some(id) = self.id(piece) {
             out.push(id);
             lens.push(u32::try_from(piece.len()).unwrap_or(u32::MAX));

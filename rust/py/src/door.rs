@@ -20,10 +20,7 @@ fn message(panic: Box<dyn std::any::Any + Send>) -> String {
 }
 
 /// Runs `work` without the GIL on this thread: for calls that end within milliseconds.
-pub(crate) fn short<T: Send>(
-    py: Python<'_>,
-    work: impl FnOnce() -> anyvocab_core::Result<T> + Send,
-) -> PyResult<T> {
+pub(crate) fn short<T: Send>(py: Python<'_>, work: impl FnOnce() -> anyvocab_core::Result<T> + Send) -> PyResult<T> {
     let done = py.detach(|| catch_unwind(AssertUnwindSafe(work)));
     match done {
         Ok(result) => result.map_err(error::to_py),

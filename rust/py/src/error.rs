@@ -8,22 +8,15 @@ use pyo3::types::{PyDict, PyType};
 static CLASSES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
 
 /// The names of the classes, in the order of `errors.py`.
-const NAMES: [&str; 6] = [
-    "AnyvocabError",
-    "TokenizerFormatError",
-    "UnsupportedTokenizer",
-    "LimitExceeded",
-    "InvalidValue",
-    "InternalError",
-];
+const NAMES: [&str; 6] =
+    ["AnyvocabError", "TokenizerFormatError", "UnsupportedTokenizer", "LimitExceeded", "InvalidValue", "InternalError"];
 
 fn classes(py: Python<'_>) -> PyResult<&Bound<'_, PyDict>> {
     let classes = CLASSES.get_or_try_init(py, || -> PyResult<Py<PyDict>> {
         let scope = PyDict::new(py);
         scope.set_item("__name__", "anyvocab._core")?;
-        let code = std::ffi::CString::new(include_str!("errors.py")).map_err(|e| {
-            pyo3::exceptions::PyRuntimeError::new_err(e.to_string())
-        })?;
+        let code = std::ffi::CString::new(include_str!("errors.py"))
+            .map_err(|e| pyo3::exceptions::PyRuntimeError::new_err(e.to_string()))?;
         py.run(&code, Some(&scope), None)?;
         Ok(scope.unbind())
     })?;

@@ -11,14 +11,16 @@ mod symbols;
 mod table;
 #[cfg(test)]
 mod tests;
+mod undo;
 
+use std::collections::HashSet;
 use std::sync::OnceLock;
 
 use hashbrown::HashTable;
 
 use crate::decode::byte_alphabet;
 use crate::error::Result;
-use crate::formats::{Bpe, Spellings, Symbols as SymbolKind};
+use crate::formats::{Bpe, Merge, Spellings, Symbols as SymbolKind};
 use crate::ids::TokenId;
 use cuts::Cuts;
 use linear::{Linear, LinearScratch};
@@ -26,6 +28,7 @@ use merge::MergeScratch;
 pub(crate) use symbols::byte_token_value;
 use symbols::{Symbol, Symbols};
 use table::MergeTable;
+use undo::Undo;
 
 /// What the pipeline leaves to the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -45,6 +48,7 @@ pub struct BpeEngine {
     whole: Option<Whole>,
     /// The engine of long pretokens, built when the first one comes.
     linear: OnceLock<Option<Linear>>,
+    undo: Option<Undo>,
     tokens: Spellings,
     input: BpeInput,
     raw: bool,
@@ -64,9 +68,17 @@ pub struct BpeScratch {
 impl BpeEngine {
     /// Builds the tables. O(vocabulary + merges).
     pub fn new(model: &Bpe, input: BpeInput) -> Result<Self> {
-        let table = MergeTable::new(&model.merges)?;
+        let frozen: HashSet<TokenId> = model.user_defined.iter().copied().collect();
+        let table = if frozen.is_empty() {
+            MergeTable::new(&model.merges)?
+        } else {
+            // A user-defined symbol never merges, and only the search for them makes one.
+            let touches = |merge: &Merge| [merge.left, merge.right, merge.product].iter().any(|id| frozen.contains(id));
+            MergeTable::new(&model.merges.iter().copied().filter(|merge| !touches(merge)).collect::<Vec<_>>())?
+        };
+        let undo = Undo::new(model);
         let symbols = Symbols::new(model, input.byte_level, input.space_is)?;
-        let local = symbols.is_local();
+        let local = symbols.is_local() && undo.is_none();
         let cuts = if local { Cuts::new(model, &table, input.byte_level, input.space_is == Some('▁')) } else { None };
         let whole = model.ignore_merges.then(|| Whole::new(model, input.byte_level));
         Ok(Self {
@@ -75,6 +87,7 @@ impl BpeEngine {
             cuts,
             whole,
             linear: OnceLock::new(),
+            undo,
             tokens: model.vocab.clone(),
             input,
             raw: model.symbols == SymbolKind::RawBytes,
@@ -192,7 +205,11 @@ impl BpeEngine {
         if let Some(id) = self.whole(piece) {
             return vec![id];
         }
-        reference::encode(&self.table, &self.symbols, piece).into_iter().map(|symbol| symbol.id).collect()
+        let mut symbols = reference::encode(&self.table, &self.symbols, piece);
+        if let Some(undo) = &self.undo {
+            undo.apply(piece, &mut symbols);
+        }
+        symbols.into_iter().map(|symbol| symbol.id).collect()
     }
 
     /// How many pairs merge.
@@ -204,6 +221,9 @@ impl BpeEngine {
         scratch.symbols.clear();
         self.symbols.write(piece, &mut scratch.symbols);
         merge::merge(&self.table, &mut scratch.symbols, &mut scratch.merge);
+        if let Some(undo) = &self.undo {
+            undo.apply(piece, &mut scratch.symbols);
+        }
     }
 }
 

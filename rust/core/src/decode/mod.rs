@@ -100,6 +100,9 @@ fn flatten(decoder: &Decoder, limits: &Limits, depth: usize, steps: &mut Vec<Ste
         Decoder::Strip { content, start, stop } => {
             Step::Strip { content: content.to_string().into_bytes(), start: *start, stop: *stop }
         }
+        Decoder::SentencePiece { .. } => {
+            return Err(Error::unsupported("decoder", "SentencePiece's rules need the kinds of the pieces", ""));
+        }
         Decoder::Ctc { pad_token, word_delimiter_token, cleanup } => Step::Ctc {
             pad: pad_token.clone().into_bytes(),
             delimiter: word_delimiter_token.clone().into_bytes(),

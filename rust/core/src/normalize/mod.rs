@@ -163,9 +163,7 @@ fn flatten(normalizer: &Normalizer, limits: &Limits, depth: usize, nodes: &mut V
         Normalizer::Lowercase => Node::PerChar(PerChar::Lowercase),
         Normalizer::Strip { left, right } => Node::Strip { left: *left, right: *right },
         Normalizer::StripAccents => Node::PerChar(PerChar::StripAccents),
-        Normalizer::Replace { pattern, content } => {
-            Node::Replace(Box::new(Replace::new(pattern, content, limits)?))
-        }
+        Normalizer::Replace { pattern, content } => Node::Replace(Box::new(Replace::new(pattern, content, limits)?)),
         Normalizer::Prepend(text) if text.is_empty() => return Ok(()),
         Normalizer::Prepend(text) => Node::Prepend(text.clone()),
         Normalizer::Bert { clean_text, handle_chinese_chars, strip_accents, lowercase } => {
@@ -202,11 +200,7 @@ fn flatten(normalizer: &Normalizer, limits: &Limits, depth: usize, nodes: &mut V
 
 impl Node {
     /// What becomes of `text`; `rewrite` is given the byte from which on it changes.
-    fn outcome<'t, T>(
-        &self,
-        text: &'t [u8],
-        rewrite: impl FnOnce(usize, &'t [u8]) -> Result<T>,
-    ) -> Result<Outcome<T>> {
+    fn outcome<'t, T>(&self, text: &'t [u8], rewrite: impl FnOnce(usize, &'t [u8]) -> Result<T>) -> Result<Outcome<T>> {
         let first = match self {
             Self::PerChar(node) => node.first_change(text),
             Self::Form(form) => form.first_change(text),

@@ -94,9 +94,7 @@ impl Added {
     /// The first byte of the text that may still become part of a token when more text follows.
     pub(crate) fn open_from(&self, text: &[u8]) -> usize {
         let window = text.len().saturating_sub(self.longest);
-        (window..text.len())
-            .find(|&at| self.patterns_continue(&text[at..]))
-            .unwrap_or(text.len())
+        (window..text.len()).find(|&at| self.patterns_continue(&text[at..])).unwrap_or(text.len())
     }
 
     fn patterns_continue(&self, tail: &[u8]) -> bool {
@@ -115,7 +113,9 @@ fn first_char(text: &[u8]) -> Option<char> {
 
 /// `\w` of the `regex` crate: letters, marks, decimal digits, connectors and joiners.
 fn is_word(c: char) -> bool {
-    c.is_ascii_alphanumeric() || c == '_' || (!c.is_ascii() && WORD.with(|set| set.is_match(c.encode_utf8(&mut [0; 4]).as_bytes())))
+    c.is_ascii_alphanumeric()
+        || c == '_'
+        || (!c.is_ascii() && WORD.with(|set| set.is_match(c.encode_utf8(&mut [0; 4]).as_bytes())))
 }
 
 thread_local! {

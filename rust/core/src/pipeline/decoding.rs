@@ -21,9 +21,7 @@ impl Joining {
     pub(super) fn of(description: &Description) -> Self {
         let mut steps = Vec::new();
         flatten(&description.decoder, &mut steps);
-        let replaces_mark = |step: &Decoder| {
-            matches!(step, Decoder::Replace { pattern: Pattern::Literal(from), content } if from == "▁" && content == " ")
-        };
+        let replaces_mark = |step: &Decoder| matches!(step, Decoder::Replace { pattern: Pattern::Literal(from), content } if from == "▁" && content == " ");
         match steps.as_slice() {
             [Decoder::ByteLevel] if !has_suffix(description) => Self::Concatenated,
             [Decoder::RawBytes] => Self::Concatenated,

@@ -15,7 +15,7 @@ use crate::{trie, unigram, wordlevel, wordpiece};
 /// Where ids go.
 pub(crate) trait Sink {
     fn push(&mut self, id: TokenId);
-    fn extend(&mut self, ids: &[TokenId]);
+    fn many(&mut self, ids: &[TokenId]);
 }
 
 impl Sink for Vec<TokenId> {
@@ -25,7 +25,7 @@ impl Sink for Vec<TokenId> {
     }
 
     #[inline]
-    fn extend(&mut self, ids: &[TokenId]) {
+    fn many(&mut self, ids: &[TokenId]) {
         self.extend_from_slice(ids);
     }
 }
@@ -41,7 +41,7 @@ impl Sink for Counter {
     }
 
     #[inline]
-    fn extend(&mut self, ids: &[TokenId]) {
+    fn many(&mut self, ids: &[TokenId]) {
         self.0 += ids.len();
     }
 }
@@ -141,7 +141,7 @@ impl Engine {
                 sink.push(ids[0]);
                 if ids[1] != NO_TOKEN {
                     let n = 1 + usize::from(ids[2] != NO_TOKEN) + usize::from(ids[3] != NO_TOKEN);
-                    sink.extend(&ids[1..=n]);
+                    sink.many(&ids[1..=n]);
                 }
                 return;
             }
@@ -159,7 +159,7 @@ impl Engine {
         self.encode(piece, scratch, &mut ids);
         let key = PieceCache::short_key(piece, 0, piece.len());
         scratch.cache.put_short(key, &ids);
-        sink.extend(&ids);
+        sink.many(&ids);
         scratch.ids = ids;
     }
 
@@ -167,7 +167,7 @@ impl Engine {
     fn long_piece(&self, piece: &[u8], scratch: &mut Scratch, sink: &mut impl Sink) {
         let cached = PieceCache::is_long(piece.len());
         if cached && let Some(ids) = scratch.cache.get_long(piece) {
-            sink.extend(ids);
+            sink.many(ids);
             return;
         }
         let mut ids = std::mem::take(&mut scratch.ids);
@@ -176,7 +176,7 @@ impl Engine {
         if cached {
             scratch.cache.put_long(piece, &ids);
         }
-        sink.extend(&ids);
+        sink.many(&ids);
         if ids.capacity() > 1 << 16 {
             ids = Vec::new(); // a huge pretoken's buffer is not kept
         }

@@ -75,9 +75,8 @@ impl Encoder {
     fn walk_text(&self, raw: View<'_>, specials: Specials, each: &mut Each<'_>) -> Result<()> {
         let normalized = self.normalizer.apply_aligned(Aligned::from(raw))?;
         let view = normalized.view();
-        let mut pretokens = |view: View<'_>, each: &mut Each<'_>| {
-            self.tree.for_each(view, &mut |piece| each(Walked::Piece(piece)))
-        };
+        let pretokens =
+            |view: View<'_>, each: &mut Each<'_>| self.tree.for_each(view, &mut |piece| each(Walked::Piece(piece)));
         match &self.normalized_added {
             None => pretokens(view, each),
             Some(added) => parts_of(added, view.bytes(), specials).into_iter().try_for_each(|part| match part {
@@ -122,7 +121,8 @@ impl Encoder {
         let done = self.walk(text, specials, &mut |walked| {
             match walked {
                 Walked::Token(id, view) => {
-                    let origin = view.origin(0..view.bytes().len()).unwrap_or(crate::normalize::Span { start: 0, end: 0 });
+                    let origin =
+                        view.origin(0..view.bytes().len()).unwrap_or(crate::normalize::Span { start: 0, end: 0 });
                     ids.push(id);
                     offsets.extend([i64::from(origin.start), i64::from(origin.end)]);
                 }

@@ -258,7 +258,6 @@ struct Walk<'a, F> {
 }
 
 impl<F: FnMut(usize, usize, usize) -> bool> ScannerVisitor<()> for Walk<'_, F> {
-
     fn visit<C: Scanner>(mut self, scanner: C) {
         let mut at = 0;
         while at < self.text.len() {

@@ -14,8 +14,8 @@ mod shape;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::decode;
 use crate::error::{Error, Result};
@@ -263,7 +263,7 @@ impl Encoder {
             return Err(Error::value("text", format!("{} bytes", text.len()), "cut it into texts below 4 GiB"));
         }
         if template == Template::With {
-            sink.extend(&self.before);
+            sink.many(&self.before);
         }
         match &self.raw_added {
             None => self.encode_text(text, true, specials, scratch, sink)?,
@@ -276,7 +276,7 @@ impl Encoder {
             })?,
         }
         if template == Template::With {
-            sink.extend(&self.after);
+            sink.many(&self.after);
         }
         Ok(())
     }
@@ -369,7 +369,6 @@ struct Scan<'a, S: Sink> {
 }
 
 impl<S: Sink> ScannerVisitor<()> for Scan<'_, S> {
-
     #[inline]
     fn visit<C: Scanner>(self, scanner: C) {
         let mut at = 0;

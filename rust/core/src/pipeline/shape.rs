@@ -89,7 +89,8 @@ pub(crate) fn marked(description: &Description) -> Option<Prefix> {
         matches!(step, Normalizer::Replace { pattern: Pattern::Literal(from), content }
             if from == " " && single(content) == Some(MARK))
     };
-    let prepends = |step: &Normalizer| matches!(step, Normalizer::Prepend(text) if single(text) == Some(MARK) || text == " ");
+    let prepends =
+        |step: &Normalizer| matches!(step, Normalizer::Prepend(text) if single(text) == Some(MARK) || text == " ");
     let normalizers = normalizer_steps(&description.normalizer);
     match (normalizers.as_slice(), steps(&description.pre_tokenizer).as_slice()) {
         ([], [PreTokenizer::Metaspace { replacement: MARK, prepend_scheme, split: false }]) => {
@@ -101,7 +102,9 @@ pub(crate) fn marked(description: &Description) -> Option<Prefix> {
         }
         ([one], []) if replaces(one) => Some(Prefix::Never),
         // Gemma: a split at spaces of which none is left.
-        ([one], [PreTokenizer::Split { pattern: Pattern::Literal(at), invert: false, .. }]) if replaces(one) && at == " " => {
+        ([one], [PreTokenizer::Split { pattern: Pattern::Literal(at), invert: false, .. }])
+            if replaces(one) && at == " " =>
+        {
             Some(Prefix::Never)
         }
         ([first, second], []) if prepends(first) && replaces(second) => Some(Prefix::Always),

@@ -7,6 +7,15 @@ use crate::formats::description::Pattern;
 use crate::limits::Limits;
 use crate::pretoken::known::Known;
 
+/// Whose regular expressions: the syntax, and the meaning where the two differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Flavour {
+    /// Oniguruma with its default syntax, as `tokenizers` uses it.
+    Oniguruma,
+    /// fancy-regex, as tiktoken uses it.
+    FancyRegex,
+}
+
 /// A compiled [`Pattern`].
 ///
 /// Text may be arbitrary bytes. It is taken as a row of *chunks*, the longest runs of well-formed UTF-8; the bytes
@@ -31,7 +40,7 @@ impl Splitter {
     pub fn new(pattern: &Pattern, limits: &Limits) -> Result<Self> {
         let source = match pattern {
             Pattern::Literal(text) => fancy_regex::escape(text).into_owned(),
-            Pattern::Regex(text) => text.clone(),
+            Pattern::Regex(text) | Pattern::FancyRegex(text) => text.clone(),
         };
         if source.len() > limits.pattern_bytes {
             return Err(Error::limit("pattern", source.len(), limits.pattern_bytes, "pattern_bytes"));

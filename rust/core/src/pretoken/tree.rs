@@ -111,9 +111,7 @@ impl Compiled {
         flatten(pre_tokenizer, limits, 0, &mut leaves)?;
         let last_byte_level = leaves.iter().rposition(|leaf| matches!(leaf, PreTokenizer::ByteLevel { .. }));
         let after = last_byte_level.map_or(&[][..], |at| &leaves[at + 1..]);
-        let writes = |leaf: &&PreTokenizer| {
-            matches!(leaf, PreTokenizer::Metaspace { prepend_scheme, .. } if *prepend_scheme != PrependScheme::Never)
-        };
+        let writes = |leaf: &&PreTokenizer| matches!(leaf, PreTokenizer::Metaspace { prepend_scheme, .. } if *prepend_scheme != PrependScheme::Never);
         let output =
             if last_byte_level.is_some() && !after.iter().any(writes) { Output::RawBytes } else { Output::Text };
         // The last `ByteLevel` has nothing to write when its bytes stay raw and nobody looks at its alphabet.
@@ -192,9 +190,9 @@ fn walk(steps: &[Step], piece: View<'_>, emit: &mut Emit<'_>) -> Result<()> {
     }
     let Some((step, rest)) = steps.split_first() else { return emit(piece) };
     match step {
-        Step::Cut(cut) if rest.is_empty() => cut.for_each(piece.bytes(), |range| {
-            if range.is_empty() { Ok(()) } else { emit(piece.slice(range)) }
-        }),
+        Step::Cut(cut) if rest.is_empty() => {
+            cut.for_each(piece.bytes(), |range| if range.is_empty() { Ok(()) } else { emit(piece.slice(range)) })
+        }
         Step::Cut(cut) => cut.for_each(piece.bytes(), |range| walk(rest, piece.slice(range), emit)),
         Step::Rewrite(rewrite) => rewrite.apply(piece, |piece| walk(rest, piece, emit)),
     }
@@ -236,7 +234,8 @@ fn push_steps(leaf: &PreTokenizer, in_alphabet: bool, limits: &Limits, steps: &m
         }
         PreTokenizer::Split { pattern, behavior, invert } => cut(Cut::pattern(pattern, *behavior, *invert, limits)?),
         PreTokenizer::Metaspace { replacement, prepend_scheme, split } => {
-            steps.push(Step::Rewrite(Rewrite::Metaspace { replacement: *replacement, prepend_scheme: *prepend_scheme }));
+            steps
+                .push(Step::Rewrite(Rewrite::Metaspace { replacement: *replacement, prepend_scheme: *prepend_scheme }));
             if *split {
                 steps.push(Step::Cut(Box::new(Cut::before(*replacement))));
             }

@@ -45,13 +45,7 @@ impl Engine {
     }
 
     /// The same, and for each id the number of bytes it stands for; they sum to `piece.len()`.
-    pub fn encode_with_lens(
-        &self,
-        piece: &[u8],
-        _scratch: &mut Scratch,
-        out: &mut Vec<TokenId>,
-        lens: &mut Vec<u32>,
-    ) {
+    pub fn encode_with_lens(&self, piece: &[u8], _scratch: &mut Scratch, out: &mut Vec<TokenId>, lens: &mut Vec<u32>) {
         self.each(piece, |id, len| {
             out.push(id);
             lens.push(u32::try_from(len).expect("tokens are under 4 GiB: Spellings"));

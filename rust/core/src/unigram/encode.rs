@@ -186,11 +186,8 @@ impl Engine {
                 }
             }
             if !alone {
-                let offer = if SINGLE {
-                    f64::from(self.unk_score as f32 + before as f32)
-                } else {
-                    self.unk_score + before
-                };
+                let offer =
+                    if SINGLE { f64::from(self.unk_score as f32 + before as f32) } else { self.unk_score + before };
                 last = last.max(character);
                 #[allow(clippy::neg_cmp_op_on_partial_ord)]
                 if !(offer <= scores[character - 1]) {

@@ -136,10 +136,7 @@ fn sentencepiece_reads_an_invalid_byte_as_the_replacement_character() {
     let mut model = model(SentencePiece, &pieces);
     model.byte_fallback = true;
     let first = 7;
-    assert_eq!(
-        agree(&model, b"b\xe2"),
-        [(2, 1), (first + 0xef, 0), (first + 0xbf, 0), (first + 0xbd, 1)]
-    );
+    assert_eq!(agree(&model, b"b\xe2"), [(2, 1), (first + 0xef, 0), (first + 0xbf, 0), (first + 0xbd, 1)]);
 }
 
 #[test]

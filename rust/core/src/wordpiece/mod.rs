@@ -63,13 +63,7 @@ impl Engine {
 
     /// The same, and for each id the number of bytes it stands for; they sum to `piece.len()` unless the word is
     /// dropped.
-    pub fn encode_with_lens(
-        &self,
-        piece: &[u8],
-        _scratch: &mut Scratch,
-        out: &mut Vec<TokenId>,
-        lens: &mut Vec<u32>,
-    ) {
+    pub fn encode_with_lens(&self, piece: &[u8], _scratch: &mut Scratch, out: &mut Vec<TokenId>, lens: &mut Vec<u32>) {
         let start = (out.len(), lens.len());
         let spelt = self.each(piece, |id, len| {
             out.push(id);

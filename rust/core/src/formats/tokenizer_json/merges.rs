@@ -174,8 +174,7 @@ mod tests {
     #[test]
     fn the_last_of_equal_pairs_stays() {
         let m = |left, right, product, rank| Merge { left, right, product, rank };
-        let mut merges =
-            vec![m(0, 1, 5, 0), m(2, 3, 6, 1), m(0, 1, 5, 2), m(4, 0, 5, 3), m(2, 3, 6, 4), m(0, 1, 5, 5)];
+        let mut merges = vec![m(0, 1, 5, 0), m(2, 3, 6, 1), m(0, 1, 5, 2), m(4, 0, 5, 3), m(2, 3, 6, 4), m(0, 1, 5, 5)];
         keep_last(&mut merges);
         assert_eq!(merges, [m(4, 0, 5, 3), m(2, 3, 6, 4), m(0, 1, 5, 5)]);
     }

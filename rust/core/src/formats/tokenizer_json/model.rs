@@ -138,7 +138,8 @@ fn vocab(scan: &mut Scanner<'_>, seed: u64, limits: &Limits) -> Result<Vocab> {
     }
     scan.field = "model";
     let table = SpellingTable::new(&spellings, seed).map_err(|(first, second)| {
-        let found = format!("the token is there twice, with ids {} and {}", spellings.ids[first], spellings.ids[second]);
+        let found =
+            format!("the token is there twice, with ids {} and {}", spellings.ids[first], spellings.ids[second]);
         Error::format(entry_path(&spellings, second), found, "keep one of them")
     })?;
     Ok(Vocab { spellings, scores, table })
@@ -236,7 +237,9 @@ fn build(scan: &mut Scanner<'_>, mut parts: Parts, limits: &Limits) -> Result<Lo
                 never: Vec::new(),
             })
         }
-        ("Unigram", None) => return Err(Error::format("model.vocab", "an object where an array of pieces belongs", "")),
+        ("Unigram", None) => {
+            return Err(Error::format("model.vocab", "an object where an array of pieces belongs", ""));
+        }
         (_, Some(_)) => return Err(Error::format("model.vocab", "an array where an object of ids belongs", "")),
         ("BPE", None) => {
             dropout(&parts)?;
@@ -266,6 +269,7 @@ fn build(scan: &mut Scanner<'_>, mut parts: Parts, limits: &Limits) -> Result<Lo
                 continuing_subword_prefix: prefix,
                 end_of_word_suffix: string(&parts, "end_of_word_suffix")?.unwrap_or_default().to_owned(),
                 vocab: vocab.spellings,
+                ..Bpe::default()
             })
         }
         ("WordPiece", None) => {
@@ -367,7 +371,8 @@ fn dropout(parts: &Parts) -> Result<()> {
 /// A BPE model that names an unknown token it does not have fails in `tokenizers` at the first unknown character.
 /// Where all 256 characters of the byte alphabet are tokens there is none, and the name is idle; else it is an error.
 fn check_unk_is_idle(token: &str, vocab: &Spellings, table: &SpellingTable) -> Result<()> {
-    let bytes_covered = byte_alphabet().iter().all(|c| table.get(c.encode_utf8(&mut [0; 4]).as_bytes(), vocab).is_some());
+    let bytes_covered =
+        byte_alphabet().iter().all(|c| table.get(c.encode_utf8(&mut [0; 4]).as_bytes(), vocab).is_some());
     if bytes_covered {
         return Ok(());
     }

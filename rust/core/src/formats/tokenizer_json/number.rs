@@ -167,7 +167,8 @@ impl Parser<'_> {
 /// The shortest round-trip spelling nearly always is one; where the wheel's arithmetic misses it, the spellings of
 /// the doubles around it are tried, then longer ones. `None` when none of them hits; `value` is finite.
 pub(crate) fn spell(value: f64) -> Option<String> {
-    let hits = |text: &str| parse(text.as_bytes()).is_ok_and(|(v, n)| n == text.len() && v.to_bits() == value.to_bits());
+    let hits =
+        |text: &str| parse(text.as_bytes()).is_ok_and(|(v, n)| n == text.len() && v.to_bits() == value.to_bits());
     let shortest = |v: f64| {
         let number = serde_json::Number::from_f64(v);
         number.map(|n| n.to_string())
@@ -211,10 +212,14 @@ mod tests {
 
     #[test]
     fn the_grammar_is_jsons() {
-        for bad in ["", "-", "+1", "01", "-01", ".5", "1.", "1.e3", "1e", "1e+", "NaN", "Infinity", "1e400", "1e99999999999"] {
+        for bad in
+            ["", "-", "+1", "01", "-01", ".5", "1.", "1.e3", "1e", "1e+", "NaN", "Infinity", "1e400", "1e99999999999"]
+        {
             assert_eq!(value(bad), None, "{bad}");
         }
-        for (good, v) in [("0", 0.0), ("-0", -0.0), ("1e-400", 0.0), ("10e1", 100.0), ("1.5E+2", 150.0), ("0e99999999999", 0.0)] {
+        for (good, v) in
+            [("0", 0.0), ("-0", -0.0), ("1e-400", 0.0), ("10e1", 100.0), ("1.5E+2", 150.0), ("0e99999999999", 0.0)]
+        {
             assert_eq!(value(good), Some(v), "{good}");
         }
         assert_eq!(value("18446744073709551616"), Some(1.844_674_407_370_955_2e19));
@@ -222,7 +227,17 @@ mod tests {
 
     #[test]
     fn a_spelling_is_read_back() {
-        for v in [-7.471_577_644_348_144, 0.0, -0.0, 1.0, -12.5, f64::from(-9.870_46_f32), 1e-7, 1e22, 123_456_789.123_456_79] {
+        for v in [
+            -7.471_577_644_348_144,
+            0.0,
+            -0.0,
+            1.0,
+            -12.5,
+            f64::from(-9.870_46_f32),
+            1e-7,
+            1e22,
+            123_456_789.123_456_79,
+        ] {
             let text = spell(v).expect("some spelling hits");
             assert_eq!(value(&text).map(f64::to_bits), Some(v.to_bits()), "{v} {text}");
         }

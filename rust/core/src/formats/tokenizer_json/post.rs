@@ -87,7 +87,11 @@ fn template(f: &Fields<'_>, value: &Value, is_token: &dyn Fn(TokenId) -> bool) -
             }
             Piece::Special(name) => {
                 let ids = special(&specials, &path, name, is_token)?;
-                if texts == 0 { before.extend(ids) } else { after.extend(ids) };
+                if texts == 0 {
+                    before.extend(ids)
+                } else {
+                    after.extend(ids)
+                };
             }
         }
     }

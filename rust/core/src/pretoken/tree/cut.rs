@@ -176,9 +176,9 @@ impl Matcher {
     fn for_each(&self, text: &[u8], mut found: impl FnMut(Range<usize>) -> Result<()>) -> Result<()> {
         match self {
             Self::Search(search) => search.for_each(text, found),
-            Self::Class(class) => units(text)
-                .filter(|&(_, _, c)| c.is_some_and(class))
-                .try_for_each(|(start, end, _)| found(start..end)),
+            Self::Class(class) => {
+                units(text).filter(|&(_, _, c)| c.is_some_and(class)).try_for_each(|(start, end, _)| found(start..end))
+            }
         }
     }
 }
