@@ -53,7 +53,7 @@ first, the end mark not counted; canonical encodings; the bfloat16 weights of th
 in float32.
 
 Infilling: {cases} seeded cases, each the rest of one line from a random character on (4 to 72
-characters; the prompt often ends inside a token), with up to 640 characters before and 360 after
+characters; the prompt often ends inside a token), with up to 560 characters before and 320 after
 it, prefix-suffix-middle, greedy, at most 48 tokens. An answer must match to the byte.
 
 ## Shape and tokenizer
@@ -84,8 +84,8 @@ anyvocab is, under Apache-2.0 or MIT.
   of the middles between two uniform cuts, half at most 80 characters. Half are written
   `<pre>prefix<suf>suffix<mid>middle<eos>` (PSM), half `<pre><suf>suffix<mid>prefix middle<eos>`
   (SPM, the paper's second variant), parts encoded apart. A transformed chunk lies whole inside one
-  window; plain text fills the rest. The begin mark comes first in training: put it first in a
-  prompt.
+  window; plain text fills the rest. The begin mark comes first in training and in what the
+  tokenizer returns by default.
 - {steps} updates of {batch_tokens} positions, {tokens:,} scored tokens, {epochs} passes over the
   text, each cut anew; windows of {short_context} tokens for {short_share:.0%} of the time, then
   {context}. Loss in float32, seed {seed}.
