@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from .optim import OptimConfig
+from .train import TrainConfig
+
 TOKENIZERS = {
     "code-4k": (
         "Byte-level BPE with Llama 3's split pattern; {vocab} ids, the five special tokens last. "
@@ -103,6 +106,17 @@ python -m anyvocab.pico.export runs/{name} {folder}
 """
 
 
+def _flags(train: dict[str, Any]) -> str:
+    """Return the options of the command that made the run, where they are not the defaults."""
+    options = {
+        "--seed": (train["seed"], 0),
+        "--batch-tokens": (train["batch_tokens"], TrainConfig.batch_tokens),
+        "--matrix-lr": (train["optim"]["matrix_lr"], OptimConfig.matrix_lr),
+        "--embed-lr": (train["optim"]["embed_lr"], OptimConfig.embed_lr),
+    }
+    return "".join(f" {name} {used}" for name, (used, usual) in options.items() if used != usual)
+
+
 def render_card(metrics: dict[str, Any], folder_name: str) -> str:
     """Return the card's text."""
     model, train, progress = metrics["model"], metrics["train"], metrics["progress"]
@@ -152,7 +166,7 @@ def render_card(metrics: dict[str, Any], folder_name: str) -> str:
         decay=train["decay_share"],
         minutes=minutes,
         budget=train["minutes"] or minutes,
-        flags=f" --matrix-lr {optim['matrix_lr']} --embed-lr {optim['embed_lr']}",
+        flags=_flags(train),
         speed=progress["tokens"] / max(1e-9, progress["elapsed"]),
         folder=folder_name,
     )
