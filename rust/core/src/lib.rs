@@ -5,7 +5,10 @@
 
 pub mod bpe;
 pub mod bytetrie;
+<<<<<<< HEAD
 pub mod decode;
+=======
+>>>>>>> models
 pub mod error;
 pub mod formats;
 pub mod ids;
@@ -13,6 +16,10 @@ pub mod limits;
 pub mod normalize;
 pub mod pipeline;
 pub mod pretoken;
+pub mod trie;
+pub mod unigram;
+pub mod wordlevel;
+pub mod wordpiece;
 
 pub mod trie;
 pub mod unigram;
