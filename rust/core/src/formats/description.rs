@@ -113,7 +113,7 @@ impl Spellings {
     }
 
     /// Every spelling with its id, in the file's order.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], TokenId)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], TokenId)> + Clone {
         (0..self.len()).map(|i| (self.get(i), self.ids[i]))
     }
 }
@@ -279,6 +279,8 @@ pub enum Pattern {
     Literal(String),
     /// A regular expression, in Oniguruma's syntax as `tokenizers` uses it.
     Regex(String),
+    /// A regular expression, in fancy-regex's syntax as tiktoken uses it.
+    FancyRegex(String),
 }
 
 /// A normalizer, as in `tokenizer.json`.

@@ -1,6 +1,9 @@
 //! Readers of tokenizer files; each turns bytes into one internal [`Description`].
 
+pub(crate) mod alphabet;
 pub mod description;
 pub mod sentencepiece;
+pub(crate) mod table;
+pub mod tokenizer_json;
 
 pub use description::*;
