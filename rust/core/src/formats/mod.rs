@@ -2,6 +2,7 @@
 
 pub(crate) mod alphabet;
 pub mod description;
+pub mod gguf;
 pub mod sentencepiece;
 pub(crate) mod table;
 pub mod tokenizer_json;

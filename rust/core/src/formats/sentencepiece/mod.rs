@@ -12,7 +12,7 @@ mod reference;
 pub(crate) mod tests;
 mod wire;
 
-pub(crate) use pieces::PieceTable;
+pub(crate) use pieces::{PieceTable, byte_of};
 pub(crate) use proto::PieceType;
 
 use crate::error::{Error, Result};
