@@ -78,7 +78,7 @@ def module(seed: int, lines: int = 40) -> str:
 
 
 def test_no_held_out_line_of_substance_reaches_training() -> None:
-    held = sorted(HELD_OUT)[0]
+    held = min(HELD_OUT)
     copy = module(1) + module(2, lines=5)
     corpus = split_modules([(held, module(1)), ("copied", copy), ("other", module(3))])
     assert [document.name for document in corpus.held_out] == [held]

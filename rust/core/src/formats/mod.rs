@@ -5,6 +5,8 @@ pub mod description;
 pub mod gguf;
 pub mod sentencepiece;
 pub(crate) mod table;
+pub mod rwkv;
+pub mod tiktoken;
 pub mod tokenizer_json;
 
 pub use description::*;
