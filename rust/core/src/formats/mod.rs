@@ -2,6 +2,8 @@
 
 pub(crate) mod alphabet;
 pub mod description;
+pub mod gguf;
+pub mod sentencepiece;
 pub(crate) mod table;
 pub mod rwkv;
 pub mod tiktoken;
