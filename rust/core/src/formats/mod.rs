@@ -2,9 +2,10 @@
 
 pub(crate) mod alphabet;
 pub mod description;
-pub(crate) mod table;
 pub mod rwkv;
+pub(crate) mod table;
 pub mod tiktoken;
 pub mod tokenizer_json;
+pub mod writer;
 
 pub use description::*;
