@@ -47,6 +47,7 @@ pub fn read(data: &[u8], limits: &Limits) -> Result<Description> {
     }
     check(&vocab, &numbers, seed_of(data), limits)?;
     Ok(Description {
+        piece_kinds: Vec::new(),
         source: Source::Rwkv,
         model: Model::Trie(Trie { vocab }),
         added_tokens: Vec::new(),

@@ -48,6 +48,7 @@ pub fn read(data: &[u8], pattern: &str, special_tokens: &[(String, u32)], limits
     let merges = merges(&vocab, &table, &by_rank, &singles, limits)?;
     let added_tokens = specials(special_tokens, &by_rank, limits.max_id_for(total), limits)?;
     Ok(Description {
+        piece_kinds: Vec::new(),
         source: Source::Tiktoken,
         model: Model::Bpe(Bpe { vocab, merges, symbols: Symbols::RawBytes, ignore_merges: true, ..Bpe::default() }),
         added_tokens,

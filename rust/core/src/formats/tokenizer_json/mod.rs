@@ -125,6 +125,7 @@ impl Top {
         let is_token = |id: TokenId| owners.has(id) || added_ids.contains(&id);
         Ok(Description {
             source: Source::TokenizerJson,
+            piece_kinds: Vec::new(),
             normalizer: components::normalizer("normalizer", &self.normalizer, limits)?,
             pre_tokenizer: components::pre_tokenizer("pre_tokenizer", &self.pre_tokenizer, limits)?,
             post_processor: post::read("post_processor", &self.post_processor, &is_token)?,

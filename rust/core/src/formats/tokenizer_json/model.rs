@@ -269,6 +269,7 @@ fn build(scan: &mut Scanner<'_>, mut parts: Parts, limits: &Limits) -> Result<Lo
                 continuing_subword_prefix: prefix,
                 end_of_word_suffix: string(&parts, "end_of_word_suffix")?.unwrap_or_default().to_owned(),
                 vocab: vocab.spellings,
+                ..Bpe::default()
             })
         }
         ("WordPiece", None) => {
