@@ -2,11 +2,16 @@
 
 pub(crate) mod alphabet;
 pub mod description;
+<<<<<<< HEAD
 pub mod gguf;
 pub mod sentencepiece;
 pub(crate) mod table;
+=======
+>>>>>>> json
 pub mod rwkv;
+pub(crate) mod table;
 pub mod tiktoken;
 pub mod tokenizer_json;
+pub mod writer;
 
 pub use description::*;

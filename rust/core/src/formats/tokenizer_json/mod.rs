@@ -145,7 +145,8 @@ fn version(scan: &mut Scanner<'_>) -> Result<()> {
     }
 }
 
-fn spellings(model: &Model) -> &Spellings {
+/// The tokens of a model.
+pub(crate) fn spellings(model: &Model) -> &Spellings {
     match model {
         Model::Bpe(m) => &m.vocab,
         Model::Unigram(m) => &m.vocab,
