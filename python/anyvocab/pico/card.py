@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from .optim import OptimConfig
+from .train import TrainConfig
+
 TOKENIZERS = {
     "code-4k": (
         "Byte-level BPE with Llama 3's split pattern; {vocab} ids, the five special tokens last. "
@@ -53,7 +56,7 @@ first, the end mark not counted; canonical encodings; the bfloat16 weights of th
 in float32.
 
 Infilling: {cases} seeded cases, each the rest of one line from a random character on (4 to 72
-characters; the prompt often ends inside a token), with up to 640 characters before and 360 after
+characters; the prompt often ends inside a token), with up to 560 characters before and 320 after
 it, prefix-suffix-middle, greedy, at most 48 tokens. An answer must match to the byte.
 
 ## Shape and tokenizer
@@ -84,8 +87,8 @@ anyvocab is, under Apache-2.0 or MIT.
   of the middles between two uniform cuts, half at most 80 characters. Half are written
   `<pre>prefix<suf>suffix<mid>middle<eos>` (PSM), half `<pre><suf>suffix<mid>prefix middle<eos>`
   (SPM, the paper's second variant), parts encoded apart. A transformed chunk lies whole inside one
-  window; plain text fills the rest. The begin mark comes first in training: put it first in a
-  prompt.
+  window; plain text fills the rest. The begin mark comes first in training and in what the
+  tokenizer returns by default.
 - {steps} updates of {batch_tokens} positions, {tokens:,} scored tokens, {epochs} passes over the
   text, each cut anew; windows of {short_context} tokens for {short_share:.0%} of the time, then
   {context}. Loss in float32, seed {seed}.
@@ -101,6 +104,17 @@ python -m anyvocab.pico.export runs/{name} {folder}
 
 `metrics.json` holds every number of this card and the digest of the data.
 """
+
+
+def _flags(train: dict[str, Any]) -> str:
+    """Return the options of the command that made the run, where they are not the defaults."""
+    options = {
+        "--seed": (train["seed"], 0),
+        "--batch-tokens": (train["batch_tokens"], TrainConfig.batch_tokens),
+        "--matrix-lr": (train["optim"]["matrix_lr"], OptimConfig.matrix_lr),
+        "--embed-lr": (train["optim"]["embed_lr"], OptimConfig.embed_lr),
+    }
+    return "".join(f" {name} {used}" for name, (used, usual) in options.items() if used != usual)
 
 
 def render_card(metrics: dict[str, Any], folder_name: str) -> str:
@@ -152,7 +166,7 @@ def render_card(metrics: dict[str, Any], folder_name: str) -> str:
         decay=train["decay_share"],
         minutes=minutes,
         budget=train["minutes"] or minutes,
-        flags=f" --matrix-lr {optim['matrix_lr']} --embed-lr {optim['embed_lr']}",
+        flags=_flags(train),
         speed=progress["tokens"] / max(1e-9, progress["elapsed"]),
         folder=folder_name,
     )

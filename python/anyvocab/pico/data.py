@@ -128,7 +128,24 @@ def read_modules(root: Path) -> Iterator[tuple[str, str]]:
             text = file.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             continue  # declared in another encoding; a handful of old files
-        yield name, text.replace("\r\n", "\n").replace("\f", "")
+        yield name, _clean(text)
+
+
+def load_module(name: str, root: Path | None = None) -> Document:
+    """Return the source of one module, read as for training.
+
+    Raises:
+        KeyError: The library has no Python source of this name.
+    """
+    folder = (root if root is not None else stdlib_root()).joinpath(*name.split("."))
+    for file in (folder.with_suffix(".py"), folder / "__init__.py"):
+        if file.is_file():
+            return Document(name, "source", _clean(file.read_text(encoding="utf-8")))
+    raise KeyError(name)
+
+
+def _clean(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\f", "")
 
 
 def docstrings(source: str) -> list[str]:

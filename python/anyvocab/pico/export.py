@@ -106,6 +106,24 @@ def to_llama(stored: Stored) -> Any:
     return llama
 
 
+def check_tokenizer(folder: Path, texts: Sequence[str]) -> None:
+    """Compare what transformers reads in `folder` with the tokenizer that was trained.
+
+    Raises:
+        ValueError: Ids differ, the begin token is not first, or a text does not come back.
+    """
+    from transformers import AutoTokenizer
+
+    plain = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    loaded: Any = AutoTokenizer.from_pretrained(folder)
+    for text in texts:
+        ids = plain.encode(text, add_special_tokens=False).ids
+        if loaded(text)["input_ids"] != [loaded.bos_token_id, *ids]:
+            raise ValueError(f"AutoTokenizer gives other ids than {folder / 'tokenizer.json'}")
+        if plain.decode(ids, skip_special_tokens=False) != text:
+            raise ValueError(f"the tokenizer of {folder} does not give a held-out text back")
+
+
 def _write_json(target: Path, value: Any) -> None:
     temporary = target.with_suffix(".tmp")
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False)
@@ -126,6 +144,8 @@ def export(run: Path, folder: Path, corpus: Corpus | None = None) -> dict[str, A
     for name in ("config.json", "generation_config.json"):  # sorted, as every file we write
         _write_json(folder / name, json.loads((folder / name).read_text(encoding="utf-8")))
     save_tokenizer(stored.tokenizer, stored.name, stored.model.config.context, folder)
+    check_tokenizer(folder, [document.text for document in corpus.held_out])
+    (folder / "model.safetensors").chmod(0o644)
     size = (folder / "model.safetensors").stat().st_size
     if size > MAX_BYTES:
         raise ValueError(f"model.safetensors has {size} bytes, more than {MAX_BYTES}")

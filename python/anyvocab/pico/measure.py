@@ -9,7 +9,7 @@ import lzma
 import math
 import random
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from .data import Corpus, Document
 from .fim import prompt
@@ -24,7 +25,7 @@ from .packing import RoleIds
 from .vocab import SPECIALS
 
 INFILL_CASES = 200
-PREFIX_CHARS, SUFFIX_CHARS = 640, 360
+PREFIX_CHARS, SUFFIX_CHARS = 560, 320  # prompt and answer fit 512 tokens
 MIDDLE_CHARS = (4, 72)
 MAX_NEW_TOKENS = 48
 BATCH = 16
@@ -106,9 +107,15 @@ def infill_cases(
 
 @torch.no_grad()
 def bits_per_byte(
-    model: Any, tokenizer: Tokenizer, roles: RoleIds, documents: Sequence[Document], context: int
+    logits_of: Callable[[Tensor], Tensor],
+    tokenizer: Tokenizer,
+    roles: RoleIds,
+    documents: Sequence[Document],
+    context: int,
 ) -> dict[str, float]:
     """Return bits per byte of the canonical encodings, in sliding windows of `context`.
+
+    `logits_of` maps ids (B, T) to logits (B, T, V).
 
     Each document starts with the begin mark; windows move by half a context and every token is
     scored once, with at least half a context before it except at the start. The end mark is not
@@ -133,7 +140,7 @@ def bits_per_byte(
         batch = jobs[at : at + BATCH]
         width = max(len(ids) for ids, _ in batch)
         rows = torch.tensor([ids + [roles.pad] * (width - len(ids)) for ids, _ in batch])
-        logits = model(rows).logits.float()  # (B, T, V); padding is on the right: causal, unseen
+        logits = logits_of(rows).float()  # (B, T, V); padding is on the right: causal, unseen
         for row, (ids, first) in enumerate(batch):
             wanted = rows[row, first : len(ids)]
             given = logits[row, first - 1 : len(ids) - 1]
@@ -229,7 +236,9 @@ def measure(folder: Path, name: str, corpus: Corpus) -> dict[str, Any]:
     context = int(model.config.max_position_embeddings)
     cases = infill_cases(corpus.held_out)
     return {
-        "held_out": bits_per_byte(model, tokenizer, roles, corpus.held_out, context),
+        "held_out": bits_per_byte(
+            lambda ids: model(ids).logits, tokenizer, roles, corpus.held_out, context
+        ),
         "infill": infilling(model, tokenizer, roles, cases),
         "baseline_bits_per_byte": compressor_baselines(corpus),
     }

@@ -19,8 +19,8 @@ NEWTON_SCHULZ_STEPS = 5
 class OptimConfig:
     """Peak learning rates and the usual constants."""
 
-    matrix_lr: float = 0.02
-    embed_lr: float = 0.006
+    matrix_lr: float = 0.03
+    embed_lr: float = 0.01
     norm_lr: float = 0.006
     momentum: float = 0.95
     betas: tuple[float, float] = (0.9, 0.95)

@@ -1,7 +1,7 @@
 """The two tokenizers: a byte-level BPE with a modern regex, a SentencePiece-style BPE.
 
-Both are stock `tokenizer.json` files. Neither adds a special token by itself: what a model sees
-first is written by whoever builds its input (see `packing`).
+Both are stock `tokenizer.json` files. As saved they put the begin token before a text, which is
+what the models saw in training; `add_special_tokens=False` leaves it out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
@@ -150,6 +158,11 @@ def train_tokenizer(name: str, texts: Iterable[str], size: int) -> Tokenizer:
 def save_tokenizer(tokenizer: Tokenizer, name: str, context: int, folder: Path) -> None:
     """Write `tokenizer.json` and a `tokenizer_config.json` that transformers reads as it is."""
     names = SPECIALS[name]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{names.bos} $A",
+        pair=f"{names.bos} $A {names.bos}:1 $B:1",
+        special_tokens=[(names.bos, tokenizer.token_to_id(names.bos))],
+    )
     tokenizer.save(str(folder / "tokenizer.json"))
     config: dict[str, Any] = {
         "add_prefix_space": False,

@@ -72,7 +72,6 @@ fn read(
 ) -> anyvocab_core::Result<Description> {
     match format {
         "tokenizer.json" => formats::tokenizer_json::read(data, limits),
-        #[cfg(any())]
         "tiktoken" => {
             let pattern = pattern.ok_or_else(|| {
                 Error::value(
@@ -94,7 +93,6 @@ fn read(
         "sentencepiece" => formats::sentencepiece::read(data, limits),
         #[cfg(any())]
         "gguf" => formats::gguf::read(data, limits),
-        #[cfg(any())]
         "rwkv" => formats::rwkv::read(data, limits),
         other => Err(Error::value(
             "format",

@@ -13,18 +13,56 @@ mod steps;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
+
 use crate::error::{Error, Result};
-use crate::formats::description::Decoder;
+use crate::formats::description::{Decoder, LeadingMark, PieceKind, PrependScheme};
 use crate::limits::Limits;
 use crate::normalize::replace::Search;
 
 use steps::{Step, Tokens};
 
+/// SentencePiece's space.
+const MARK: &[u8] = "▁".as_bytes();
+
 /// A compiled [`Decoder`].
 #[derive(Clone, Debug)]
 pub struct Compiled {
-    steps: Vec<Step>,
-    joint: &'static [u8],
+    engine: Engine,
+}
+
+#[derive(Clone, Debug)]
+enum Engine {
+    /// The decoders of `tokenizers`; what is left after the last is joined with `joint`.
+    Steps {
+        steps: Vec<Step>,
+        joint: &'static [u8],
+    },
+    SentencePiece {
+        leading: LeadingMark,
+        unk_surface: String,
+    },
+}
+
+/// A token to decode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token<'t> {
+    /// As the file spells it.
+    pub spelling: &'t [u8],
+    /// What the file says it is for; only the decoder of SentencePiece asks.
+    pub kind: Option<PieceKind>,
+}
+
+impl<'t> From<&'t [u8]> for Token<'t> {
+    fn from(spelling: &'t [u8]) -> Self {
+        Self { spelling, kind: None }
+    }
+}
+
+impl<'t> From<&'t str> for Token<'t> {
+    fn from(spelling: &'t str) -> Self {
+        spelling.as_bytes().into()
+    }
 }
 
 impl Compiled {
@@ -35,24 +73,42 @@ impl Compiled {
     /// # Errors
     /// A pattern that cannot be used, nesting over `limits.depth`.
     pub fn new(decoder: &Decoder, limits: &Limits) -> Result<Self> {
+        if let Decoder::SentencePiece { leading, unk_surface } = decoder {
+            return Ok(Self { engine: Engine::SentencePiece { leading: *leading, unk_surface: unk_surface.clone() } });
+        }
         let mut steps = Vec::new();
         flatten(decoder, limits, 0, &mut steps)?;
         let joint: &[u8] = if matches!(decoder, Decoder::Sequence(all) if all.is_empty()) { b" " } else { b"" };
-        Ok(Self { steps, joint })
+        Ok(Self { engine: Engine::Steps { steps, joint } })
     }
 
-    /// Returns the bytes of `tokens`, given as the file spells them.
+    /// Returns the bytes of `tokens`.
     ///
     /// O(total length) per step, but for patterns with look-around.
     ///
     /// # Errors
     /// A pattern passed `Limits.backtrack_steps`.
-    pub fn decode<'t>(&self, tokens: impl IntoIterator<Item = &'t [u8]>) -> Result<Vec<u8>> {
-        let mut tokens: Tokens<'t> = tokens.into_iter().map(std::borrow::Cow::Borrowed).collect();
-        for step in &self.steps {
-            tokens = step.apply(tokens)?;
+    pub fn decode<'t, T: Into<Token<'t>>>(&self, tokens: impl IntoIterator<Item = T>) -> Result<Vec<u8>> {
+        let tokens = tokens.into_iter().map(Into::into);
+        match &self.engine {
+            Engine::Steps { steps, joint } => {
+                let tokens: Tokens<'t> = tokens.map(|token| Cow::Borrowed(token.spelling)).collect();
+                let tokens = steps.iter().try_fold(tokens, |tokens, step| step.apply(tokens))?;
+                Ok(tokens.join(*joint))
+            }
+            Engine::SentencePiece { leading, unk_surface } => {
+                let mut out = Vec::new();
+                let mut drops_mark = *leading != LeadingMark::Keep;
+                for token in tokens {
+                    let is_ordinary = matches!(token.kind, None | Some(PieceKind::UserDefined | PieceKind::Unused));
+                    let rest =
+                        token.spelling.strip_prefix(MARK).filter(|_| is_ordinary && drops_mark && out.is_empty());
+                    drops_mark &= rest.is_none() || *leading != LeadingMark::DropFirst;
+                    push_piece(Token { spelling: rest.unwrap_or(token.spelling), ..token }, unk_surface, &mut out);
+                }
+                Ok(out)
+            }
         }
-        Ok(tokens.join(self.joint))
     }
 
     /// Returns the bytes that one token stands for in the middle of a text: `▁x` is ` x`, `Ġx` is ` x`, `<0x0A>` is a
@@ -64,14 +120,36 @@ impl Compiled {
     ///
     /// # Errors
     /// A pattern passed `Limits.backtrack_steps`.
-    pub fn token_bytes(&self, spelling: &[u8]) -> Result<Vec<u8>> {
-        let mut token = spelling.to_vec();
-        let mut is_fused = false;
-        for step in &self.steps {
-            token = step.apply_inside(token, is_fused)?;
-            is_fused |= step.fuses();
+    pub fn token_bytes<'t>(&self, token: impl Into<Token<'t>>) -> Result<Vec<u8>> {
+        let token = token.into();
+        match &self.engine {
+            Engine::Steps { steps, .. } => {
+                let mut bytes = token.spelling.to_vec();
+                let mut is_fused = false;
+                for step in steps {
+                    bytes = step.apply_inside(bytes, is_fused)?;
+                    is_fused |= step.fuses();
+                }
+                Ok(bytes)
+            }
+            Engine::SentencePiece { unk_surface, .. } => {
+                let mut out = Vec::new();
+                push_piece(token, unk_surface, &mut out);
+                Ok(out)
+            }
         }
-        Ok(token)
+    }
+}
+
+/// Writes one SentencePiece piece.
+fn push_piece(token: Token<'_>, unk_surface: &str, out: &mut Vec<u8>) {
+    match token.kind {
+        Some(PieceKind::Control) => {}
+        Some(PieceKind::Unknown) => out.extend_from_slice(unk_surface.as_bytes()),
+        Some(PieceKind::Byte(byte)) => out.push(byte),
+        None | Some(PieceKind::UserDefined | PieceKind::Unused) => {
+            out.extend_from_slice(&steps::replace_all(Cow::Borrowed(token.spelling), MARK, b" "));
+        }
     }
 }
 
@@ -89,7 +167,7 @@ fn flatten(decoder: &Decoder, limits: &Limits, depth: usize, steps: &mut Vec<Ste
         }
         Decoder::Metaspace { replacement, prepend_scheme } => Step::Metaspace {
             mark: replacement.to_string().into_bytes(),
-            strips_first: *prepend_scheme != crate::formats::description::PrependScheme::Never,
+            strips_first: *prepend_scheme != PrependScheme::Never,
         },
         Decoder::BpeSuffix(suffix) => Step::BpeSuffix(suffix.clone().into_bytes()),
         Decoder::ByteFallback => Step::ByteFallback,
@@ -101,7 +179,7 @@ fn flatten(decoder: &Decoder, limits: &Limits, depth: usize, steps: &mut Vec<Ste
             Step::Strip { content: content.to_string().into_bytes(), start: *start, stop: *stop }
         }
         Decoder::SentencePiece { .. } => {
-            return Err(Error::unsupported("decoder", "SentencePiece's rules need the kinds of the pieces", ""));
+            return Err(Error::unsupported("decoder", "SentencePiece's decoder in a sequence", "use it alone"));
         }
         Decoder::Ctc { pad_token, word_delimiter_token, cleanup } => Step::Ctc {
             pad: pad_token.clone().into_bytes(),

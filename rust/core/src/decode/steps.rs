@@ -165,7 +165,7 @@ fn clean_up(token: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
 }
 
 /// `str::replace`: an empty `from` is between all characters and at both ends.
-fn replace_all<'t>(token: Cow<'t, [u8]>, from: &[u8], to: &[u8]) -> Cow<'t, [u8]> {
+pub(super) fn replace_all<'t>(token: Cow<'t, [u8]>, from: &[u8], to: &[u8]) -> Cow<'t, [u8]> {
     if from.is_empty() {
         if to.is_empty() {
             return token;

@@ -3,6 +3,8 @@
 pub(crate) mod alphabet;
 pub mod description;
 pub(crate) mod table;
+pub mod rwkv;
+pub mod tiktoken;
 pub mod tokenizer_json;
 
 pub use description::*;

@@ -39,6 +39,7 @@ use chars::PerChar;
 use forms::Form;
 use precompiled::Precompiled;
 use replace::Replace;
+use sentencepiece::SpNormalizer;
 use sink::{AlignedSink, PlainSink, Sink};
 
 /// A short text may grow by this much, whatever `Limits.text_growth` says.
@@ -61,6 +62,7 @@ enum Node {
     Prepend(String),
     Precompiled(Box<Precompiled>),
     ByteLevel,
+    SentencePiece(Box<SpNormalizer>),
 }
 
 /// What a node makes of a text.
@@ -91,6 +93,12 @@ impl Compiled {
         matches!(self.nodes.last(), Some(Node::ByteLevel))
     }
 
+    /// Whether the first byte of a normalized text always comes from the first character of the text. Then a text that
+    /// starts where the original starts does so after normalization, too.
+    pub fn keeps_start(&self) -> bool {
+        self.nodes.iter().all(Node::keeps_start)
+    }
+
     /// Returns the normalized text; borrowed when it is a part of `text`.
     ///
     /// O(n) per normalizer for n bytes of its input, but for regular expressions with look-around and n log n for n
@@ -103,6 +111,11 @@ impl Compiled {
         let mut text = Cow::Borrowed(text);
         for node in &self.nodes {
             text = match node.outcome(&text, |start, source| {
+                if let Node::SentencePiece(normalizer) = node {
+                    let mut out = Vec::with_capacity(source.len() + source.len() / 8);
+                    normalizer.normalize(source, &mut out, None);
+                    return if out.len() > bound { Err(over(bound)) } else { Ok(out) };
+                }
                 let mut sink = PlainSink::new(source.len() + source.len() / 8, bound);
                 node.run(source, start, &mut sink)?;
                 sink.finish().ok_or_else(|| over(bound))
@@ -126,6 +139,10 @@ impl Compiled {
         let mut text = text;
         for node in &self.nodes {
             let outcome = node.outcome(text.bytes(), |start, source| {
+                if let Node::SentencePiece(normalizer) = node {
+                    let aligned = sentencepiece_aligned(normalizer, text.view());
+                    return if aligned.bytes().len() > bound { Err(over(bound)) } else { Ok(aligned) };
+                }
                 let mut sink = AlignedSink::new(text.view(), bound);
                 node.run(source, start, &mut sink)?;
                 sink.finish().ok_or_else(|| over(bound))
@@ -142,6 +159,22 @@ impl Compiled {
     fn bound(&self, len: usize) -> usize {
         len.saturating_mul(self.growth).saturating_add(FREE_GROWTH)
     }
+}
+
+/// The spans that [`SpNormalizer`] reports, through those of its input. What was put in has an empty span.
+fn sentencepiece_aligned(normalizer: &SpNormalizer, text: View<'_>) -> Aligned<'static> {
+    let (mut bytes, mut origins) = (Vec::new(), Vec::new());
+    normalizer.normalize(text.bytes(), &mut bytes, Some(&mut origins));
+    let len = text.bytes().len();
+    let point = |at: usize| {
+        let before = || text.origin(at.saturating_sub(1)..at).map_or(text.start(), |span| span.end);
+        let at = text.origin(at..(at + 1).min(len)).map_or_else(before, |span| span.start);
+        Span { start: at, end: at }
+    };
+    let span =
+        |&(start, end): &(u32, u32)| text.origin(start as usize..end as usize).unwrap_or_else(|| point(start as usize));
+    let spans = origins.iter().map(span).collect();
+    Aligned::from_parts(bytes, spans, text.start())
 }
 
 fn over(bound: usize) -> Error {
@@ -186,19 +219,23 @@ fn flatten(normalizer: &Normalizer, limits: &Limits, depth: usize, nodes: &mut V
         Normalizer::Precompiled(blob) => Node::Precompiled(Box::new(Precompiled::new(blob, limits)?)),
         Normalizer::Nmt => Node::PerChar(PerChar::Nmt),
         Normalizer::ByteLevel => Node::ByteLevel,
-        Normalizer::SentencePiece(_) => {
-            return Err(Error::unsupported(
-                "normalizer",
-                "SentencePiece's own normalizer inside a sequence",
-                "use it as the whole normalizer",
-            ));
-        }
+        Normalizer::SentencePiece(spec) => Node::SentencePiece(Box::new(SpNormalizer::new(spec, limits)?)),
     };
     nodes.push(node);
     Ok(())
 }
 
 impl Node {
+    fn keeps_start(&self) -> bool {
+        match self {
+            Self::PerChar(node) => matches!(node, PerChar::Lowercase | PerChar::BertCjk),
+            Self::Form(_) | Self::Prepend(_) | Self::ByteLevel => true,
+            Self::Strip { left, .. } => !left,
+            Self::Replace(replace) => replace.keeps_start(),
+            Self::Precompiled(_) | Self::SentencePiece(_) => false,
+        }
+    }
+
     /// What becomes of `text`; `rewrite` is given the byte from which on it changes.
     fn outcome<'t, T>(&self, text: &'t [u8], rewrite: impl FnOnce(usize, &'t [u8]) -> Result<T>) -> Result<Outcome<T>> {
         let first = match self {
@@ -212,6 +249,7 @@ impl Node {
             Self::Prepend(_) => (!text.is_empty()).then_some(0),
             Self::Precompiled(map) => map.first_change(text),
             Self::ByteLevel => text.iter().position(|b| !matches!(b, b'!'..=b'~')),
+            Self::SentencePiece(_) => (!text.is_empty()).then_some(0),
         };
         match first {
             None => Ok(Outcome::Same),
@@ -232,7 +270,8 @@ impl Node {
                 sink.keep(head);
                 form.run(tail, sink);
             }
-            Self::Strip { .. } => sink.keep(text),
+            // These two are not written move by move.
+            Self::Strip { .. } | Self::SentencePiece(_) => sink.keep(text),
             Self::Replace(replace) => replace.run(text, sink)?,
             Self::Prepend(prefix) => {
                 sink.insert_before_next(prefix);

@@ -77,6 +77,12 @@ impl Replace {
         Ok(Self { search: Search::new(pattern, limits)?, content: content.to_owned() })
     }
 
+    /// Whether the first character of a text always leaves something: what is replaced is one character, by something.
+    pub(crate) fn keeps_start(&self) -> bool {
+        let is_char = |needle: &[u8]| std::str::from_utf8(needle).is_ok_and(|text| text.chars().count() == 1);
+        !self.content.is_empty() && matches!(&self.search, Search::Literal(finder) if is_char(finder.needle()))
+    }
+
     /// Where the first match starts. The replacement has to see the whole text again: patterns look around.
     pub(crate) fn first_change(&self, text: &[u8]) -> Result<Option<usize>> {
         self.search.first(text)

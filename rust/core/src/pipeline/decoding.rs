@@ -1,6 +1,7 @@
 //! From ids to bytes: by concatenation where the decoder amounts to that, else step by step.
 
 use super::Encoder;
+use crate::decode::Token;
 use crate::error::{Error, Result};
 use crate::formats::{Decoder, Description, Pattern};
 use crate::ids::TokenId;
@@ -66,7 +67,9 @@ impl Encoder {
             for (at, &id) in ids.iter().enumerate() {
                 let spelling = vocabulary.spelling(id).ok_or_else(|| absent(at, id))?;
                 if !skips(id) {
-                    tokens.push(spelling);
+                    let kinds = &self.description.piece_kinds;
+                    let kind = kinds.binary_search_by_key(&id, |(id, _)| *id).ok().map(|at| kinds[at].1);
+                    tokens.push(Token { spelling, kind });
                 }
             }
             return self.decoder.decode(tokens);

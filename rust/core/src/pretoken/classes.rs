@@ -3,7 +3,7 @@
 //! The tables come from `regex-syntax` (Unicode 16.0), so no code point is listed by hand but the exceptions below.
 //! Measured over all code points: the wheels `tokenizers` 0.23.3 (Oniguruma) and `tiktoken` 0.14.0 (fancy-regex) have the
 //! same `\p{L}`, `\p{N}`, `\p{P}`, `\p{S}`, `\p{M}`, every two-letter general category, `\p{Han}`, `\s` and `\d` as
-//! `regex-syntax` 0.8.12; they differ in `\w` and the POSIX brackets (see [`super::onig`]).
+//! `regex-syntax` 0.8.12; they differ in `\w` and the POSIX brackets.
 
 use std::sync::OnceLock;
 

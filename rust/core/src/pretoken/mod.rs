@@ -5,6 +5,8 @@
 
 pub mod classes;
 pub mod known;
+mod onig;
+mod onig_class;
 pub mod reference;
 pub mod splitter;
 pub mod tree;

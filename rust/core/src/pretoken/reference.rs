@@ -34,18 +34,39 @@ pub fn patterns(known: Known) -> Vec<String> {
     }
 }
 
-/// Cuts `text` by every pattern in turn, each on the pieces of the one before, matches isolated.
-///
-/// # Panics
-/// When a pattern does not compile, or a match passes fancy-regex's backtrack limit.
-pub fn pieces(patterns: &[String], text: &[u8]) -> Vec<Range<usize>> {
-    let mut pieces: Vec<Range<usize>> =
-        if text.is_empty() { Vec::new() } else { std::iter::once(0..text.len()).collect() };
-    for pattern in patterns {
-        let regex = fancy_regex::Regex::new(pattern).expect("a reference pattern compiles");
-        pieces = pieces.into_iter().flat_map(|piece| isolate(&regex, text, piece)).collect();
+/// Patterns, compiled.
+#[derive(Debug)]
+pub struct Reference {
+    regexes: Vec<fancy_regex::Regex>,
+}
+
+impl Reference {
+    /// Compiles patterns.
+    ///
+    /// # Panics
+    /// When one does not compile.
+    pub fn new(patterns: &[String]) -> Self {
+        let compile = |p: &String| fancy_regex::Regex::new(p).expect("a reference pattern compiles");
+        Self { regexes: patterns.iter().map(compile).collect() }
     }
-    pieces
+
+    /// The reference of `known`.
+    pub fn of(known: Known) -> Self {
+        Self::new(&patterns(known))
+    }
+
+    /// Cuts `text` by every pattern in turn, each on the pieces of the one before, matches isolated.
+    ///
+    /// # Panics
+    /// When a match passes fancy-regex's backtrack limit.
+    pub fn pieces(&self, text: &[u8]) -> Vec<Range<usize>> {
+        let whole = 0..text.len();
+        let mut pieces = if whole.is_empty() { Vec::new() } else { vec![whole] };
+        for regex in &self.regexes {
+            pieces = pieces.into_iter().flat_map(|piece| isolate(regex, text, piece)).collect();
+        }
+        pieces
+    }
 }
 
 /// Cuts one piece at the matches of `regex`; each stretch of well-formed UTF-8 in it is a text of its own.

@@ -98,12 +98,6 @@ impl<'a> Fields<'a> {
         number.ok_or_else(|| self.bad_number(name, value, "an unsigned integer"))
     }
 
-    /// A token id.
-    pub(super) fn id(&self, name: &str) -> Result<u32> {
-        let value = self.required(name)?;
-        as_id(value).ok_or_else(|| self.bad_number(name, value, "a token id"))
-    }
-
     fn bad_number(&self, name: &str, value: &Value, wanted: &str) -> Error {
         match value {
             Value::Number(n) => Error::format(self.at(name), format!("{n} is not {wanted}"), ""),

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::formats::table::SpellingTable;
 use crate::formats::{Merge, Spellings};
+use crate::ids::TokenId;
 use crate::limits::Limits;
 
 use super::scan::Scanner;
@@ -23,11 +24,12 @@ pub(super) fn read(
     scan.field = "model.merges";
     // A merge takes at least 5 bytes of the file; 24 is what real files need.
     let mut merges: Vec<Merge> = Vec::new();
-    let (mut first, mut second, mut joined) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut first, mut second) = (Vec::new(), Vec::new());
     let mut more = scan.open(b'[', b']')?;
     let pairs = more && scan.peek() == b'[';
     let mut index: usize = 0;
     let mut rank: u32 = 0;
+    let mut resolver = Resolver { vocab, table, prefix, joined: Vec::new(), guess: 0 };
     while more {
         if index >= limits.merges {
             return Err(Error::limit("model.merges", index + 1, limits.merges, "merges"));
@@ -48,6 +50,10 @@ pub(super) fn read(
         } else {
             let line = part(scan, index, &mut first)?;
             if line.starts_with(b"#version") {
+                // The one string of a merge that no lookup checks.
+                if std::str::from_utf8(line).is_err() {
+                    return Err(shape(index, "not UTF-8"));
+                }
                 more = scan.another(b']')?;
                 index += 1;
                 continue;
@@ -58,7 +64,7 @@ pub(super) fn read(
             };
             (&line[..space], &line[space + 1..])
         };
-        merges.push(resolve(left, right, rank, index, vocab, table, prefix, &mut joined)?);
+        merges.push(resolver.resolve(left, right, rank, index)?);
         rank = rank.checked_add(1).ok_or_else(|| shape(index, "more merges than ranks"))?;
         index += 1;
         more = scan.another(b']')?;
@@ -72,7 +78,8 @@ pub(super) fn read(
 #[inline]
 fn part<'s, 'a: 's>(scan: &mut Scanner<'a>, index: usize, scratch: &'s mut Vec<u8>) -> Result<&'s [u8]> {
     match scan.peek() {
-        b'"' | 0 => scan.string(scratch),
+        // A spelling that is found in the vocabulary is UTF-8, as the vocabulary is.
+        b'"' | 0 => scan.raw_string(scratch),
         _ => Err(shape(index, &format!("{} is not a string", scan.glimpse()))),
     }
 }
@@ -82,33 +89,44 @@ fn shape(index: usize, found: &str) -> Error {
     Error::format(format!("model.merges[{index}]"), found, "")
 }
 
-#[inline]
-#[allow(clippy::too_many_arguments)]
-fn resolve(
-    left: &[u8],
-    right: &[u8],
-    rank: u32,
-    index: usize,
-    vocab: &Spellings,
-    table: &SpellingTable,
-    prefix: &[u8],
-    joined: &mut Vec<u8>,
-) -> Result<Merge> {
-    let id_of = |spelling: &[u8]| match table.get(spelling, vocab) {
-        Some(entry) => Ok(vocab.ids[entry as usize]),
-        None => Err(unknown(index, spelling, "")),
-    };
-    let (left_id, right_id) = (id_of(left)?, id_of(right)?);
-    let Some(rest) = right.strip_prefix(prefix) else {
-        let right = String::from_utf8_lossy(right);
-        return Err(shape(index, &format!("the right token {right:?} lacks the continuing_subword_prefix")));
-    };
-    if left.is_empty() || rest.is_empty() {
-        return Err(shape(index, "a merge with an empty part, which would never end"));
+/// Turns spellings into ids.
+struct Resolver<'v> {
+    vocab: &'v Spellings,
+    table: &'v SpellingTable,
+    prefix: &'v [u8],
+    joined: Vec<u8>,
+    /// Vocabularies are written in the order of their merges: the product mostly is the entry of the last product, or
+    /// the one after it.
+    guess: u32,
+}
+
+impl Resolver<'_> {
+    #[inline]
+    fn id_of(&self, spelling: &[u8], index: usize) -> Result<TokenId> {
+        match self.table.get(spelling, self.vocab) {
+            Some(entry) => Ok(self.vocab.ids[entry as usize]),
+            None => Err(unknown(index, spelling, "")),
+        }
     }
-    match table.get_joined(left, rest, joined, vocab) {
-        Some(entry) => Ok(Merge { left: left_id, right: right_id, product: vocab.ids[entry as usize], rank }),
-        None => Err(unknown(index, &[left, rest].concat(), ", the product,")),
+
+    #[inline]
+    fn resolve(&mut self, left: &[u8], right: &[u8], rank: u32, index: usize) -> Result<Merge> {
+        let (left_id, right_id) = (self.id_of(left, index)?, self.id_of(right, index)?);
+        let Some(rest) = right.strip_prefix(self.prefix) else {
+            let right = String::from_utf8_lossy(right);
+            return Err(shape(index, &format!("the right token {right:?} lacks the continuing_subword_prefix")));
+        };
+        if left.is_empty() || rest.is_empty() {
+            return Err(shape(index, "a merge with an empty part, which would never end"));
+        }
+        let guessed = [self.guess, self.guess + 1].into_iter();
+        let mut guessed = guessed.filter(|&entry| self.table.is_joined(entry, left, rest, self.vocab));
+        let Some(entry) = guessed.next().or_else(|| self.table.get_joined(left, rest, &mut self.joined, self.vocab))
+        else {
+            return Err(unknown(index, &[left, rest].concat(), ", the product,"));
+        };
+        self.guess = entry;
+        Ok(Merge { left: left_id, right: right_id, product: self.vocab.ids[entry as usize], rank })
     }
 }
 

@@ -48,10 +48,6 @@ pub fn read(data: &[u8], limits: &Limits) -> Result<Description> {
     if data.starts_with(b"\xEF\xBB\xBF") {
         return Err(Error::format("tokenizer.json", "starts with a byte-order mark", "remove its first three bytes"));
     }
-    if let Err(e) = std::str::from_utf8(data) {
-        let found = format!("at byte {}: not UTF-8", e.valid_up_to());
-        return Err(Error::format("tokenizer.json", found, "the file is damaged: fetch it again"));
-    }
     let mut scan = Scanner::new(data, limits.depth);
     let top = Top::read(&mut scan, data, limits)?;
     scan.finish()?;

@@ -30,6 +30,9 @@ struct Parser<'a> {
     negative: bool,
 }
 
+/// Below this another digit always fits.
+const FAST: u64 = u64::MAX / 10 - 1;
+
 /// Whether `value * 10 + digit` passes `u64`.
 fn overflows(value: u64, digit: u64) -> bool {
     value.checked_mul(10).and_then(|v| v.checked_add(digit)).is_none()
@@ -57,7 +60,7 @@ impl Parser<'_> {
             return self.after_integer(0);
         }
         while let Some(digit) = self.digit() {
-            if overflows(significand, digit) {
+            if significand >= FAST && overflows(significand, digit) {
                 return self.long_integer(significand);
             }
             significand = significand * 10 + digit;
@@ -91,7 +94,7 @@ impl Parser<'_> {
         self.at += 1;
         let first = self.at;
         while let Some(digit) = self.digit() {
-            if overflows(significand, digit) {
+            if significand >= FAST && overflows(significand, digit) {
                 while self.digit().is_some() {
                     self.at += 1;
                 }

@@ -1,7 +1,7 @@
 //! A strict pull scanner over JSON bytes: no recursion without a bound, no value built that nobody asked for.
 //!
-//! The document is valid UTF-8 before the scanner sees it (the reader checks once, for the whole file), so a string
-//! without escapes is a slice of the file.
+//! A string without escapes is a slice of the file. Strings are checked to be UTF-8, except by
+//! [`Scanner::raw_string`], whose caller looks them up among strings that were.
 
 use serde_json::{Map, Number, Value};
 
@@ -26,7 +26,7 @@ pub(super) struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    /// A scanner at the start of `data`, which is valid UTF-8.
+    /// A scanner at the start of `data`.
     pub(super) fn new(data: &'a [u8], depth_limit: usize) -> Self {
         Self { data, pos: 0, field: "tokenizer.json", depth_limit: depth_limit.min(DEPTH_BOUND) }
     }
@@ -120,8 +120,20 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes a string: a slice of the file, or of `scratch` where it has escapes.
-    #[inline]
     pub(super) fn string<'s>(&mut self, scratch: &'s mut Vec<u8>) -> Result<&'s [u8]>
+    where
+        'a: 's,
+    {
+        self.peek();
+        let start = self.pos;
+        let text = self.raw_string(scratch)?;
+        self.check_utf8(text, start)?;
+        Ok(text)
+    }
+
+    /// Takes a string that may be any bytes between its quotes.
+    #[inline]
+    pub(super) fn raw_string<'s>(&mut self, scratch: &'s mut Vec<u8>) -> Result<&'s [u8]>
     where
         'a: 's,
     {
@@ -142,20 +154,34 @@ impl<'a> Scanner<'a> {
     pub(super) fn string_into(&mut self, out: &mut Vec<u8>) -> Result<()> {
         self.expect(b'"', "expected a string")?;
         let start = self.pos;
+        let before = out.len();
         let end = self.plain_end(start);
         if self.data.get(end) == Some(&b'"') {
             self.pos = end + 1;
             out.extend_from_slice(&self.data[start..end]);
-            return Ok(());
+        } else {
+            self.string_slow(start, out)?;
         }
-        self.string_slow(start, out)
+        self.check_utf8(&out[before..], start)
     }
 
     /// Takes a string as text.
     pub(super) fn text(&mut self) -> Result<String> {
         let mut out = Vec::new();
         self.string_into(&mut out)?;
-        Ok(String::from_utf8(out).expect("slices between escapes of valid UTF-8, and encoded characters"))
+        Ok(String::from_utf8(out).expect("just checked"))
+    }
+
+    #[inline]
+    fn check_utf8(&self, text: &[u8], start: usize) -> Result<()> {
+        if text.is_ascii() || std::str::from_utf8(text).is_ok() {
+            return Ok(());
+        }
+        Err(Error::format(
+            self.field,
+            format!("the string at byte {start} is not UTF-8"),
+            "the file is damaged: fetch it again",
+        ))
     }
 
     /// Where the run of bytes that stand for themselves ends: at a quote, a backslash, a control byte or the end.

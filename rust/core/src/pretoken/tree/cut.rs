@@ -38,7 +38,7 @@ impl Cut {
     }
 
     pub(super) fn gpt2(limits: &Limits) -> Result<Self> {
-        let matcher = Matcher::Search(Search::Regex(Box::new(Splitter::gpt2(limits)?)));
+        let matcher = Matcher::Search(Search::Regex(Box::new(Splitter::gpt2())));
         Ok(Self::Matches { matcher, behavior: SplitBehavior::Isolated, invert: false })
     }
 
