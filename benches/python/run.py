@@ -136,7 +136,11 @@ def texts(size: int) -> dict[str, str]:
     """Return the ordinary texts, each of about `size` bytes."""
     import pydoc_data.topics
 
-    english = "\n\n".join(pydoc_data.topics.topics.values())
+    # Repeated text flatters caches: with the fixtures there is enough without repetition.
+    books = sorted((FIXTURES / "text" / "books").glob("*_en.txt"))
+    stories = sorted((FIXTURES / "text" / "stories").glob("*.txt"))
+    english = "".join(path.read_text("utf-8") for path in (*books, *stories))
+    english += "\n\n".join(pydoc_data.topics.topics.values())
     stdlib = sorted(Path(os.__file__).parent.glob("*.py"))
     code = "\n".join(path.read_text("utf-8", "replace") for path in stdlib)
     found = {"English": english, "code": code}
