@@ -5,10 +5,7 @@
 
 pub mod bpe;
 pub mod bytetrie;
-<<<<<<< HEAD
 pub mod decode;
-=======
->>>>>>> models
 pub mod error;
 pub mod formats;
 pub mod ids;
@@ -16,11 +13,6 @@ pub mod limits;
 pub mod normalize;
 pub mod pipeline;
 pub mod pretoken;
-pub mod trie;
-pub mod unigram;
-pub mod wordlevel;
-pub mod wordpiece;
-
 pub mod trie;
 pub mod unigram;
 pub mod vocab;

@@ -2,13 +2,9 @@
 
 pub(crate) mod alphabet;
 pub mod description;
-<<<<<<< HEAD
 pub mod gguf;
-pub mod sentencepiece;
-pub(crate) mod table;
-=======
->>>>>>> json
 pub mod rwkv;
+pub mod sentencepiece;
 pub(crate) mod table;
 pub mod tiktoken;
 pub mod tokenizer_json;

@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-//! Tests.
-=======
 use super::*;
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -93,4 +90,3 @@ proptest! {
         agree(&model(&tokens.into_iter().collect::<Vec<_>>()), &text);
     }
 }
->>>>>>> models

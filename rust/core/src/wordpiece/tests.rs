@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-//! Tests.
-=======
 use super::*;
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -103,4 +100,3 @@ proptest! {
         }
     }
 }
->>>>>>> models

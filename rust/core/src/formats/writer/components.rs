@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::formats::{
-    Decoder, Normalizer, Pattern, PostProcessor, PreTokenizer, PrependScheme, SentencePieceNormalizer, SplitBehavior,
+    Decoder, LeadingMark, Normalizer, Pattern, PostProcessor, PreTokenizer, PrependScheme, SentencePieceNormalizer,
+    SplitBehavior,
 };
 
 use super::pretty::Json;
@@ -16,7 +17,7 @@ use super::pretty::Json;
 fn pattern(pattern: &Pattern) -> Json {
     match pattern {
         Pattern::Literal(text) => Json::object([("String", Json::from(text.as_str()))]),
-        Pattern::Regex(text) => Json::object([("Regex", Json::from(text.as_str()))]),
+        Pattern::Regex(text) | Pattern::FancyRegex(text) => Json::object([("Regex", Json::from(text.as_str()))]),
     }
 }
 
@@ -245,6 +246,17 @@ fn decoder_member(of: &Decoder, raw: &Json) -> Json {
     match of {
         Decoder::Sequence(members) => {
             let members = members.iter().map(|m| decoder_member(m, raw)).collect();
+            Json::component("Sequence", [("decoders", Json::List(members))])
+        }
+        // Stock components know no piece kinds: control tokens come out as written unless the caller skips them.
+        Decoder::SentencePiece { leading, .. } => {
+            let mark = Pattern::Literal("▁".to_owned());
+            let mut members =
+                vec![replace(&mark, " "), Json::component("ByteFallback", []), Json::component("Fuse", [])];
+            if *leading != LeadingMark::Keep {
+                let strip = Decoder::Strip { content: ' ', start: 1, stop: 0 };
+                members.push(decoder_member(&strip, raw));
+            }
             Json::component("Sequence", [("decoders", Json::List(members))])
         }
         Decoder::ByteLevel => byte_level(true, true, true),
