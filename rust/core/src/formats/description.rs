@@ -279,6 +279,8 @@ pub enum Pattern {
     Literal(String),
     /// A regular expression, in Oniguruma's syntax as `tokenizers` uses it.
     Regex(String),
+    /// A regular expression, in fancy-regex's syntax as tiktoken uses it.
+    FancyRegex(String),
 }
 
 /// A normalizer, as in `tokenizer.json`.
