@@ -30,7 +30,9 @@ impl Search {
                 Ok(Self::Literal(Box::new(Finder::new(text.as_bytes()).into_owned())))
             }
             Pattern::Literal(_) => Self::new(&Pattern::Regex(String::new()), limits),
-            Pattern::Regex(_) => Splitter::new(pattern, limits).map(|splitter| Self::Regex(Box::new(splitter))),
+            Pattern::Regex(_) | Pattern::FancyRegex(_) => {
+                Splitter::new(pattern, limits).map(|splitter| Self::Regex(Box::new(splitter)))
+            }
         }
     }
 
