@@ -10,7 +10,7 @@ mod onig_class;
 pub mod reference;
 pub mod splitter;
 
-pub use known::{Known, Scanner, ScannerVisitor, recognise, with_scanner};
+pub use known::{Known, Pieces, Scanner, ScannerVisitor, recognise, with_scanner};
 pub use splitter::{Flavour, Matches, Splitter};
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The family of cl100k: Llama 3, Qwen 2 to 3.5, OLMo 2 and others.
 
-use super::Scanner;
 use super::eye::{Eye, NONE, needs};
+use super::{Scanner, block};
 use crate::pretoken::classes::{Class, Classes, LETTER, MARK, NEWLINE, NUMBER, SIGN, SPACE};
 
 /// `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
@@ -83,6 +83,11 @@ impl<const FOLD: u8, const DIGITS: usize, const MARKS: bool, const AT_END: bool>
     #[inline]
     fn next(&self, text: &[u8], pos: usize) -> usize {
         self.scan::<false>(text, pos).0
+    }
+
+    #[inline]
+    fn cuts_ahead(&self, text: &[u8], pos: usize) -> u64 {
+        block::lines::<FOLD, DIGITS, false, false>(text, pos)
     }
 
     #[inline]

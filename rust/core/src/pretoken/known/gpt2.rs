@@ -1,7 +1,7 @@
 //! GPT-2's pattern, alone and behind `Digits`.
 
-use super::Scanner;
 use super::eye::{EXACT, Eye, needs};
+use super::{Scanner, block};
 use crate::pretoken::classes::{Class, Classes, LATER_NUMBER, LETTER, NUMBER, NUMERIC, SIGN, SPACE};
 
 /// `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`.
@@ -71,6 +71,11 @@ impl<const DIGITS: bool> Scanner for Gpt2<DIGITS> {
     #[inline]
     fn next(&self, text: &[u8], pos: usize) -> usize {
         self.scan::<false>(text, pos).0
+    }
+
+    #[inline]
+    fn cuts_ahead(&self, text: &[u8], pos: usize) -> u64 {
+        block::gpt2::<DIGITS>(text, pos)
     }
 
     #[inline]

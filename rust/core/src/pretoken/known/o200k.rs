@@ -1,7 +1,7 @@
 //! The family of o200k: GPT-4o, Llama 4, Tekken, Kimi.
 
-use super::Scanner;
 use super::eye::{Eye, NONE, needs};
+use super::{Scanner, block};
 use crate::pretoken::classes::{
     CASELESS, Class, Classes, HAN, LETTER, LOWER, MARK, NEWLINE, NUMBER, SIGN, SLASH, SPACE, UPPER,
 };
@@ -127,6 +127,15 @@ impl<const FOLD: u8, const DIGITS: usize, const KIMI: bool> Scanner for O200k<FO
     #[inline]
     fn next(&self, text: &[u8], pos: usize) -> usize {
         self.scan::<false>(text, pos).0
+    }
+
+    #[inline]
+    fn cuts_ahead(&self, text: &[u8], pos: usize) -> u64 {
+        if KIMI {
+            block::lines::<FOLD, DIGITS, true, false>(text, pos)
+        } else {
+            block::lines::<FOLD, DIGITS, true, true>(text, pos)
+        }
     }
 
     #[inline]
