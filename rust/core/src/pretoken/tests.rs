@@ -260,6 +260,7 @@ fn ascii_text() -> impl Strategy<Value = Vec<u8>> {
         1 => "[0-9]{1,8}",
         1 => "[\x00-\x7F]",
         1 => "[./\n'!]{1,5}",
+        1 => "(é|漢|ſ|\u{301}|\u{3000}|😀)",
     ];
     proptest::collection::vec(atom, 30..120).prop_map(|atoms| atoms.concat().into_bytes())
 }
@@ -269,7 +270,7 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(3000), ..ProptestConfig::default() })]
 
     #[test]
     fn every_scanner_cuts_as_its_pattern_does(text in text()) {

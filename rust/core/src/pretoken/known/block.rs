@@ -7,76 +7,89 @@
 use crate::pretoken::known::eye::{ANY_ASCII, EXACT, NONE};
 
 /// Bytes in a block.
-const BLOCK: usize = 64;
+pub(super) const BLOCK: usize = 64;
 
 /// A block with fewer ASCII bytes at its start is not worth the work.
-const WORTHWHILE: u32 = 24;
-
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGHS: u64 = 0x8080_8080_8080_8080;
+const WORTHWHILE: usize = 24;
 
 /// The classes of a block, one bit per byte; bytes from `len` on are unknown.
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Masks {
-    len: u32,
-    lower: u64,
-    upper: u64,
-    digit: u64,
+    pub(super) len: u32,
+    pub(super) lower: u64,
+    pub(super) upper: u64,
+    pub(super) digit: u64,
     /// `\s`.
-    space: u64,
-    newline: u64,
+    pub(super) space: u64,
+    pub(super) newline: u64,
     /// The space bar's character alone.
-    blank: u64,
-    quote: u64,
-    slash: u64,
+    pub(super) blank: u64,
+    pub(super) quote: u64,
+    pub(super) slash: u64,
 }
 
-/// The high bit of every byte of `y` (all below 0x80) that lies in `low..=high`.
-#[inline(always)]
-fn within(y: u64, low: u8, high: u8) -> u64 {
-    (y + ONES * u64::from(0x80 - low)) & !(y + ONES * u64::from(0x7F - high)) & HIGHS
+/// Eight bytes at a time, anywhere.
+#[cfg(any(test, not(all(target_arch = "x86_64", target_feature = "sse2"))))]
+mod portable {
+    use super::{BLOCK, Masks};
+
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+
+    /// The high bit of every byte of `y` (all below 0x80) that lies in `low..=high`.
+    #[inline(always)]
+    fn within(y: u64, low: u8, high: u8) -> u64 {
+        (y + ONES * u64::from(0x80 - low)) & !(y + ONES * u64::from(0x7F - high)) & HIGHS
+    }
+
+    /// The high bits of the bytes, as eight neighbouring bits.
+    #[inline(always)]
+    fn gather(highs: u64) -> u64 {
+        // Byte k's bit is moved by 7 * (7 - k) to bit 56 + k, and nothing else reaches the top byte.
+        (highs >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
+    }
+
+    #[inline(always)]
+    pub(super) fn masks(block: &[u8; BLOCK]) -> (u64, Masks) {
+        let (mut masks, mut wide) = (Masks::default(), 0);
+        for (k, bytes) in block.as_chunks::<8>().0.iter().enumerate() {
+            let word = u64::from_le_bytes(*bytes);
+            let ascii = !word & HIGHS;
+            let y = word & !HIGHS;
+            let shift = 8 * k;
+            let put = |mask: &mut u64, highs: u64| *mask |= gather(highs & ascii) << shift;
+            let blank = within(y, b' ', b' ');
+            wide |= gather(word & HIGHS) << shift;
+            put(&mut masks.lower, within(y, b'a', b'z'));
+            put(&mut masks.upper, within(y, b'A', b'Z'));
+            put(&mut masks.digit, within(y, b'0', b'9'));
+            put(&mut masks.space, within(y, b'\t', b'\r') | blank);
+            put(&mut masks.newline, within(y, b'\n', b'\n') | within(y, b'\r', b'\r'));
+            put(&mut masks.blank, blank);
+            put(&mut masks.quote, within(y, b'\'', b'\''));
+            put(&mut masks.slash, within(y, b'/', b'/'));
+        }
+        (wide, masks)
+    }
 }
 
-/// The high bits of the bytes, as eight neighbouring bits.
-#[inline(always)]
-fn gather(highs: u64) -> u64 {
-    // Byte k's bit is moved by 7 * (7 - k) to bit 56 + k, and nothing else reaches the top byte.
-    (highs >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
-}
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+use super::sse2::masks;
+#[cfg(not(all(target_arch = "x86_64", target_feature = "sse2")))]
+use portable::masks;
 
 impl Masks {
     /// The masks of the block at `pos`; `None` when the text ends in it or too little of it is ASCII.
     #[inline(always)]
     pub(super) fn of(text: &[u8], pos: usize) -> Option<Self> {
         let block = text.get(pos..)?.first_chunk::<BLOCK>()?;
-        let mut words = [0; BLOCK / 8];
-        let mut len = 64;
-        for (k, word) in words.iter_mut().enumerate().rev() {
-            let bytes = block[8 * k..].first_chunk::<8>()?;
-            *word = u64::from_le_bytes(*bytes);
-            let wide = *word & HIGHS;
-            if wide != 0 {
-                len = 8 * k as u32 + wide.trailing_zeros() / 8;
-            }
-        }
-        if len < WORTHWHILE {
+        // Text that is not ASCII is not worth the work.
+        if block[0] >= 0x80 || block[WORTHWHILE / 2] >= 0x80 {
             return None;
         }
-        let mut masks = Self { len, ..Self::default() };
-        for (k, word) in words.into_iter().enumerate() {
-            let y = word & !HIGHS;
-            let shift = 8 * k as u32;
-            let blank = within(y, b' ', b' ');
-            masks.lower |= gather(within(y, b'a', b'z')) << shift;
-            masks.upper |= gather(within(y, b'A', b'Z')) << shift;
-            masks.digit |= gather(within(y, b'0', b'9')) << shift;
-            masks.space |= gather(within(y, b'\t', b'\r') | blank) << shift;
-            masks.newline |= gather(within(y, b'\n', b'\n') | within(y, b'\r', b'\r')) << shift;
-            masks.blank |= gather(blank) << shift;
-            masks.quote |= gather(within(y, b'\'', b'\'')) << shift;
-            masks.slash |= gather(within(y, b'/', b'/')) << shift;
-        }
-        Some(masks)
+        let (wide, masks) = masks(block);
+        let len = wide.trailing_zeros();
+        (len as usize >= WORTHWHILE).then_some(Self { len, ..masks })
     }
 
     #[inline(always)]
@@ -237,4 +250,20 @@ pub(super) fn lines<const FOLD: u8, const DIGITS: usize, const CASED: bool, cons
         }
     }
     masks.certain(cuts, len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_to_the_masks_agree_for_every_byte_everywhere() {
+        for b in 0..=255u8 {
+            for at in 0..BLOCK {
+                let mut block = [b'a'.wrapping_add(b); BLOCK];
+                block[at] = b;
+                assert_eq!(portable::masks(&block), masks(&block), "{b} at {at}");
+            }
+        }
+    }
 }

@@ -12,6 +12,8 @@ mod gaps;
 mod gpt2;
 mod o200k;
 pub mod spellings;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+mod sse2;
 
 pub use cl100k::Cl100k;
 pub use deepseek::{DeepSeekCoder, DeepSeekV3};
