@@ -51,6 +51,7 @@ check: $(VENV)/.tools $(VENV)/.extension ## rustfmt, clippy, ruff, mypy, and the
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(PY) -m mypy tests/types
 	MYPYPATH=python $(PY) -m mypy.stubtest anyvocab._core --ignore-missing-stub
 	$(PY) tests/check_tree.py
 

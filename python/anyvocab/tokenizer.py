@@ -201,10 +201,21 @@ class Tokenizer:
             UnsupportedTokenizer: It asks for what cannot be represented exactly.
             LimitExceeded: It is over a bound for untrusted files.
             MissingExtra: A hub id without huggingface_hub.
+            InvalidValue: `pattern` or `special_tokens` for a file that is no rank file, or a rank
+                file without a pattern.
         """
         if isinstance(source, Tokenizer):
             return source
         found = read_source(source, revision=revision)
+        for name, given in (("pattern", pattern), ("special_tokens", special_tokens)):
+            if given is not None and found.format != "tiktoken":
+                raise errors.build(
+                    errors.InvalidValue,
+                    f"a {found.format} file says this itself",
+                    field=name,
+                    file=found.file,
+                    fix="leave it out; it is for rank files",
+                )
         return cls._build(
             found, pattern, found.special_tokens if special_tokens is None else special_tokens
         )

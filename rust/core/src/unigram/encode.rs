@@ -38,36 +38,16 @@ impl Engine {
     /// Calls `emit` with every id of `piece` and the number of bytes it stands for.
     #[inline(always)]
     pub(super) fn each(&self, piece: &[u8], scratch: &mut Scratch, mut emit: impl FnMut(TokenId, usize)) {
+        let mut plain = |id, _, len| emit(id, len);
         let valid = std::str::from_utf8(piece).is_ok();
         match (self.flavour, valid) {
-            (UnigramFlavour::Tokenizers, true) => self.segments::<false, true>(piece, scratch, &mut emit),
-            (UnigramFlavour::Tokenizers, false) => self.segments::<false, false>(piece, scratch, &mut emit),
-            (UnigramFlavour::SentencePiece, true) => self.segments::<true, true>(piece, scratch, &mut emit),
+            (UnigramFlavour::Tokenizers, true) => self.segments::<false, true>(piece, scratch, &mut plain),
+            (UnigramFlavour::Tokenizers, false) => self.segments::<false, false>(piece, scratch, &mut plain),
+            (UnigramFlavour::SentencePiece, true) => self.segments::<true, true>(piece, scratch, &mut plain),
             (UnigramFlavour::SentencePiece, false) => {
                 let mended = Mended::new(piece);
-                let mut at = 0;
-                let mut places = mended.places.iter().copied().peekable();
-                self.segments::<true, true>(&mended.bytes, scratch, &mut |id, len| {
-                    let end = at + len;
-                    let mut own = len;
-                    // Of the three bytes of a replacement the first two stand for nothing.
-                    while let Some(&place) = places.peek() {
-                        if place >= end {
-                            break;
-                        }
-                        if (at..end).contains(&place) {
-                            own -= 1;
-                        }
-                        if (at..end).contains(&(place + 1)) {
-                            own -= 1;
-                        }
-                        if place + 2 > end {
-                            break; // its second byte belongs to the next token
-                        }
-                        places.next();
-                    }
-                    at = end;
-                    emit(id, own);
+                self.segments::<true, true>(&mended.bytes, scratch, &mut |id, start, len| {
+                    emit(id, mended.original(start + len) - mended.original(start));
                 });
             }
         }
@@ -79,7 +59,7 @@ impl Engine {
         &self,
         piece: &[u8],
         scratch: &mut Scratch,
-        emit: &mut impl FnMut(TokenId, usize),
+        emit: &mut impl FnMut(TokenId, usize, usize),
     ) {
         let mut unknown = Run { start: 0, len: 0 };
         let mut at = 0;
@@ -108,7 +88,7 @@ impl Engine {
                     if unknown.len > 0 {
                         self.emit_unknown(piece, &mut unknown, emit);
                     }
-                    emit(id, len);
+                    emit(id, at, len);
                 }
                 at += len;
             }
@@ -174,20 +154,19 @@ impl Engine {
                     None => break,
                 }
                 if let Some(rank) = node.value() {
-                    let offer = self.scores[rank as usize] + before;
+                    let offer = sum::<SINGLE>(self.scores[rank as usize], before);
                     last = i + 1;
                     alone |= last == character;
                     // Not `offer > *best`: an end without a path (NaN) takes any offer.
                     #[allow(clippy::neg_cmp_op_on_partial_ord)]
                     if !(offer <= *best) {
-                        *best = if SINGLE { f64::from(offer as f32) } else { offer };
+                        *best = offer;
                         *best_rank = rank;
                     }
                 }
             }
             if !alone {
-                let offer =
-                    if SINGLE { f64::from(self.unk_score as f32 + before as f32) } else { self.unk_score + before };
+                let offer = sum::<SINGLE>(self.unk_score, before);
                 last = last.max(character);
                 #[allow(clippy::neg_cmp_op_on_partial_ord)]
                 if !(offer <= scores[character - 1]) {
@@ -201,24 +180,24 @@ impl Engine {
         (start, scratch.scores[start])
     }
 
-    /// Emits a run of unknown characters and empties it.
+    /// Emits a run of unknown characters and empties it. `emit` takes an id, where it starts and its length.
     #[cold]
-    fn emit_unknown(&self, piece: &[u8], run: &mut Run, emit: &mut impl FnMut(TokenId, usize)) {
+    fn emit_unknown(&self, piece: &[u8], run: &mut Run, emit: &mut impl FnMut(TokenId, usize, usize)) {
         let bytes = &piece[run.start..run.start + run.len];
         run.len = 0;
         // `tokenizers` looks the joined text up again: with scores this far above zero it may be a token.
-        if self.flavour == UnigramFlavour::Tokenizers {
-            if let Some(rank) = self.trie.get(bytes) {
-                return emit(self.tokens[rank as usize].0, bytes.len());
-            }
+        if self.flavour == UnigramFlavour::Tokenizers
+            && let Some(rank) = self.trie.get(bytes)
+        {
+            return emit(self.tokens[rank as usize].0, run.start, bytes.len());
         }
-        if let Some(ids) = &self.byte_ids {
-            if bytes.iter().all(|byte| ids[usize::from(*byte)] != NO_TOKEN) {
-                return bytes.iter().for_each(|byte| emit(ids[usize::from(*byte)], 1));
-            }
+        if let Some(ids) = &self.byte_ids
+            && bytes.iter().all(|byte| ids[usize::from(*byte)] != NO_TOKEN)
+        {
+            return (run.start..).zip(bytes).for_each(|(at, byte)| emit(ids[usize::from(*byte)], at, 1));
         }
         if let Some(unk) = self.unk {
-            emit(unk, bytes.len());
+            emit(unk, run.start, bytes.len());
         }
     }
 }
@@ -227,6 +206,13 @@ impl Engine {
 struct Run {
     start: usize,
     len: usize,
+}
+
+/// The sum as the implementation has it. In f32 both are exact f32 values, and an f64 has more than twice the digits of an
+/// f32, so rounding their f64 sum gives the f32 sum.
+#[inline(always)]
+fn sum<const SINGLE: bool>(score: f64, before: f64) -> f64 {
+    if SINGLE { f64::from((score + before) as f32) } else { score + before }
 }
 
 /// The bytes of the first character; a byte that is not part of a well-formed sequence is one.
@@ -259,5 +245,12 @@ impl Mended {
             }
         }
         Self { bytes, places }
+    }
+
+    /// The place in the text before mending: of a replacement's three bytes the last stands for the original byte.
+    fn original(&self, at: usize) -> usize {
+        let before = self.places.partition_point(|place| *place < at);
+        let last = before.checked_sub(1).map_or(0, |i| 2.min(at - self.places[i]));
+        at - 2 * before.saturating_sub(1) - if before == 0 { 0 } else { last }
     }
 }

@@ -7,10 +7,9 @@
 //!
 //! | | `Tokenizers` | `SentencePiece` |
 //! |---|---|---|
-//! | scores, sums | f64 | f32; an offer is compared as the exact f64 sum and kept as f32 |
-//! | offer of an unknown character | f64 sum | f32 sum |
+//! | scores, sums | f64 | f32 |
 //! | least score over | all pieces | the normal pieces |
-//! | user-defined pieces | as any other | `length in bytes * largest normal score - 0.1`, in f32, then f64 |
+//! | user-defined pieces | as any other | `0.1 * length in bytes - 0.1`, whatever their score |
 //! | a run of unknowns that is a token | is that token | is unknown |
 //!
 //! Sums are carried through a whole piece, so the result for a piece depends on the piece alone, but the result for a

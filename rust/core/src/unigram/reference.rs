@@ -49,22 +49,22 @@ pub fn encode(model: &Unigram, piece: &[u8]) -> Vec<(TokenId, usize)> {
     let mut best: Vec<Option<Step>> = vec![None; text.len() + 1];
     let offer = |end: &mut Option<Step>, sum: f64, start: usize, id: Option<TokenId>| {
         if end.is_none_or(|end| sum > end.score) {
-            *end = Some(Step { score: if single { f64::from(sum as f32) } else { sum }, start, id });
+            *end = Some(Step { score: sum, start, id });
         }
     };
+    let add = |a: f64, b: f64| if single { f64::from(a as f32 + b as f32) } else { a + b };
     let mut start = 0;
     for character in characters {
         let before = best[start].map_or(0.0, |step| step.score);
         let mut alone = false;
         for len in 1..=longest.min(text.len() - start) {
             if let Some((id, score)) = vocab.get(&text[start..start + len]) {
-                offer(&mut best[start + len], score + before, start, Some(*id));
+                offer(&mut best[start + len], add(*score, before), start, Some(*id));
                 alone |= len == character;
             }
         }
         if !alone {
-            let sum = if single { f64::from(unk_score as f32 + before as f32) } else { unk_score + before };
-            offer(&mut best[start + character], sum, start, None);
+            offer(&mut best[start + character], add(unk_score, before), start, None);
         }
         start += character;
     }
