@@ -10,13 +10,10 @@ mod pretty;
 
 use std::collections::BTreeMap;
 
+use crate::decode::byte_alphabet;
 use crate::error::{Error, Result};
-use crate::formats::alphabet::byte_alphabet;
 use crate::formats::tokenizer_json::{number, spellings};
-use crate::formats::{
-    AddedToken, Bpe, Decoder, Description, Model, Pattern, PreTokenizer, Source, Spellings, SplitBehavior, Symbols,
-    Unigram, UnigramFlavour,
-};
+use crate::formats::{AddedToken, Bpe, Decoder, Description, Model, Spellings, Symbols, Unigram, UnigramFlavour};
 use crate::ids::TokenId;
 
 use pretty::{Json, Pretty};
@@ -79,26 +76,17 @@ impl Parts {
             if contains_raw(&description.decoder) && !matches!(description.model, Model::Trie(_)) {
                 return Err(Error::unsupported("decoder", "raw bytes, of a model that has none", ""));
             }
-            let decoder = components::decoder(&description.decoder, &Json::Null);
-            return Ok(Self { pre_tokenizer: components::pre_tokenizer(&description.pre_tokenizer), decoder });
+            let decoder = components::decoder(&description.decoder, &Json::Null)?;
+            return Ok(Self { pre_tokenizer: components::pre_tokenizer(&description.pre_tokenizer)?, decoder });
         }
         // Raw bytes go through GPT-2's alphabet: the pieces are cut first, then spelt in it.
-        let cut = match &description.pre_tokenizer {
-            PreTokenizer::Split { pattern: Pattern::Regex(text), behavior: SplitBehavior::Isolated, invert: false } => {
-                // Only tiktoken's own patterns are in another syntax.
-                let text = match description.source {
-                    Source::Tiktoken => pattern::to_oniguruma(text)?,
-                    _ => text.clone(),
-                };
-                vec![components::split(&Pattern::Regex(text), SplitBehavior::Isolated, false)]
-            }
-            PreTokenizer::Sequence(members) if members.is_empty() => Vec::new(),
-            other => vec![components::pre_tokenizer(other)],
-        };
         let byte_level = components::byte_level(false, true, false);
-        let steps = cut.into_iter().chain([byte_level]).collect();
+        let steps = match components::pre_tokenizer(&description.pre_tokenizer)? {
+            Json::Null => vec![byte_level],
+            cut => vec![cut, byte_level],
+        };
         let pre_tokenizer = Json::component("Sequence", [("pretokenizers", Json::List(steps))]);
-        let decoder = components::decoder(&description.decoder, &components::byte_level(true, true, true));
+        let decoder = components::decoder(&description.decoder, &components::byte_level(true, true, true))?;
         Ok(Self { pre_tokenizer, decoder })
     }
 }
@@ -185,6 +173,7 @@ fn write_bpe(out: &mut Pretty, bpe: &Bpe, added: &[&AddedToken]) -> Result<()> {
         vocab.take_in(added)?;
         vocab.check_added(added)?;
     }
+    check_symbols(bpe)?;
     let optional = |text: &str| if text.is_empty() { Json::Null } else { Json::from(text) };
     let unk = match bpe.unk {
         Some(id) => Json::from(vocab.text(id)?),
@@ -214,6 +203,24 @@ fn write_bpe(out: &mut Pretty, bpe: &Bpe, added: &[&AddedToken]) -> Result<()> {
     }
     out.close(b']');
     out.close(b'}');
+    Ok(())
+}
+
+/// What SentencePiece says of single tokens and `tokenizers` cannot: refused where it could change ids.
+fn check_symbols(bpe: &Bpe) -> Result<()> {
+    let refuse = |what: &str| Err(Error::unsupported("model.vocab", what, "tokenizer.json has no such tokens"));
+    if !bpe.user_defined.is_empty() {
+        return refuse("user-defined symbols, which never merge");
+    }
+    if !bpe.undone.is_empty() {
+        return refuse("unused pieces, which are undone after merging");
+    }
+    // A longer spelling is no symbol in `tokenizers` either.
+    let never: hashbrown::HashSet<TokenId> = bpe.never.iter().copied().collect();
+    let one = |s: &[u8]| std::str::from_utf8(s).is_ok_and(|s| s.chars().count() == 1);
+    if bpe.vocab.iter().any(|(spelling, id)| never.contains(&id) && one(spelling)) {
+        return refuse("a control token of one character, which text never becomes");
+    }
     Ok(())
 }
 
@@ -268,11 +275,10 @@ struct Vocab {
 impl Vocab {
     /// `raw` spellings are bytes and become characters of the byte alphabet.
     fn new(spellings: &Spellings, raw: bool) -> Result<Self> {
-        let alphabet = byte_alphabet();
         let mut vocab = Self { by_id: BTreeMap::new(), by_text: hashbrown::HashMap::with_capacity(spellings.len()) };
         for (spelling, id) in spellings.iter() {
             let text = if raw {
-                spelling.iter().map(|&b| alphabet[usize::from(b)]).collect()
+                spelling.iter().map(|&b| byte_alphabet::char_of(b)).collect()
             } else {
                 utf8(spelling, id)?.to_owned()
             };
