@@ -1,6 +1,6 @@
 //! The fast encoder: a walk of the byte trie from every character boundary, flat cells, cuts where no token spans.
 
-use super::Engine;
+use super::{Engine, REBASE};
 use crate::formats::UnigramFlavour;
 use crate::ids::{NO_TOKEN, TokenId};
 
@@ -140,7 +140,15 @@ impl Engine {
                 }
             }
             let character = character_len::<VALID>(&rest[start..]);
-            let before = scratch.scores[start];
+            let mut before = scratch.scores[start];
+            if SINGLE && before.abs() > REBASE {
+                // The sums of all open paths, those to places further on included, are counted from here.
+                for score in &mut scratch.scores[start + 1..=reach] {
+                    *score = f64::from((*score - before) as f32);
+                }
+                before = 0.0;
+                scratch.scores[start] = before;
+            }
             let scores = &mut scratch.scores[start + 1..];
             let ranks = &mut scratch.ranks[start + 1..];
             let mut alone = false; // whether a token is just this character
