@@ -6,9 +6,10 @@ file: no script, nothing loaded from elsewhere, every token's text escaped.
 
 from anyvocab.report.facts import VocabularyFacts, vocabulary_facts
 from anyvocab.report.languages import LanguageRow, compare_languages, read_languages
-from anyvocab.report.pieces import Piece, cut_text
+from anyvocab.report.pieces import Cut, Piece, cut_text
 
 __all__ = [
+    "Cut",
     "LanguageRow",
     "Piece",
     "VocabularyFacts",

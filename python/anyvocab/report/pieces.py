@@ -86,9 +86,14 @@ def cut_text(tokenizer: Tokenizer, text: str | bytes) -> Cut:
         stop = at + 1
         while stop < len(ids) and spans[stop] == spans[at]:
             stop += 1
-        start, end = max(done, spans[at][0]), max(done, spans[at][1])
-        gap(done, start)
         tokens = [vocabulary.token_bytes(id) for id in ids[at:stop]]
+        start, end = max(done, spans[at][0]), max(done, spans[at][1])
+        # WordPiece and `</w>` keep the space between words in a token, not in its offsets.
+        if (tokens[0] or b"")[:1] == b" " and start > done and data[start - 1 : start] == b" ":
+            start -= data[start : start + 1] != b" "
+        if (tokens[-1] or b"")[-1:] == b" " and data[end : end + 1] == b" ":
+            end += data[end - 1 : end] != b" "
+        gap(done, start)
         for id, token, shown in zip(
             ids[at:stop], tokens, _share(data[start:end], tokens), strict=True
         ):

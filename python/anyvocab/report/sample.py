@@ -25,13 +25,13 @@ SAMPLE = MappingProxyType(
         ),
         "French": (
             "Tous les êtres humains naissent libres et égaux en dignité et en droits. Ils "
-            "sont doués de raison et de conscience et doivent agir les uns envers les "
-            "autres dans un esprit de fraternité."
+            "sont doués de raison et de conscience et doivent agir les uns envers les autres "
+            "dans un esprit de fraternité."
         ),
         "Spanish": (
             "Todos los seres humanos nacen libres e iguales en dignidad y derechos y, "
-            "dotados como están de razón y conciencia, deben comportarse fraternalmente "
-            "los unos con los otros."
+            "dotados como están de razón y conciencia, deben comportarse fraternalmente los "
+            "unos con los otros."
         ),
         "Turkish": (
             "Bütün insanlar hür, haysiyet ve haklar bakımından eşit doğarlar. Akıl ve "
@@ -39,13 +39,13 @@ SAMPLE = MappingProxyType(
             "etmelidirler."
         ),
         "Swahili": (
-            "Watu wote wamezaliwa huru, hadhi na haki zao ni sawa. Wote wamejaliwa akili "
-            "na dhamiri, hivyo yapasa watendeane kindugu."
+            "Watu wote wamezaliwa huru, hadhi na haki zao ni sawa. Wote wamejaliwa akili na "
+            "dhamiri, hivyo yapasa watendeane kindugu."
         ),
         "Vietnamese": (
-            "Tất cả mọi người sinh ra đều được tự do và bình đẳng về nhân phẩm và quyền. "
-            "Mọi con người đều được tạo hoá ban cho lý trí và lương tâm và cần phải đối xử "
-            "với nhau trong tình bằng hữu."
+            "Tất cả mọi người sinh ra đều được tự do và bình đẳng về nhân phẩm và quyền. Mọi "
+            "con người đều được tạo hoá ban cho lý trí và lương tâm và cần phải đối xử với "
+            "nhau trong tình bằng hữu."
         ),
         "Russian": (
             "Все люди рождаются свободными и равными в своем достоинстве и правах. Они "
@@ -62,8 +62,8 @@ SAMPLE = MappingProxyType(
             "وعليهم أن يعامل بعضهم بعضًا بروح الإخاء."
         ),
         "Hebrew": (
-            "כל בני אדם נולדו בני חורין ושווים בערכם ובזכויותיהם. כולם חוננו בתבונה "
-            "ובמצפון, לפיכך חובה עליהם לנהוג איש ברעהו ברוח של אחוה."
+            "כל בני אדם נולדו בני חורין ושווים בערכם ובזכויותיהם. כולם חוננו בתבונה ובמצפון, "
+            "לפיכך חובה עליהם לנהוג איש ברעהו ברוח של אחוה."
         ),
         "Hindi": (
             "सभी मनुष्यों को गौरव और अधिकारों के मामले में जन्मजात स्वतन्त्रता और समानता "
@@ -79,8 +79,8 @@ SAMPLE = MappingProxyType(
             "ならない。"
         ),
         "Korean": (
-            "모든 인간은 태어날 때부터 자유로우며 그 존엄과 권리에 있어 동등하다. 인간은 천부적으로 이성과 양심을 부여받았으며 서로 형제애의 정신으로 "
-            "행동하여야 한다."
+            "모든 인간은 태어날 때부터 자유로우며 그 존엄과 권리에 있어 동등하다. 인간은 "
+            "천부적으로 이성과 양심을 부여받았으며 서로 형제애의 정신으로 행동하여야 한다."
         ),
     }
 )

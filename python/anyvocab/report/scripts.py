@@ -70,12 +70,12 @@ _JAPANESE = frozenset({"Han", "Hiragana", "Katakana"})
 
 
 def script_of(token: bytes) -> str:
-    """Return the script of a token's letters, in one word or two.
+    r"""Return the script of a token's letters, in one word or two.
 
     Letters decide; without letters digits do, then symbols, punctuation, white space. Japanese
     mixes three scripts and counts as one. Bytes that are not UTF-8 are `PARTIAL`.
 
-    >>> script_of(" Straße".encode()), script_of(b"\\xe6\\x97"), script_of(b" 2026")
+    >>> script_of(" Straße".encode()), script_of(b"\xe6\x97"), script_of(b" 2026")
     ('Latin', 'part of a character', 'digits')
     """
     if not token:

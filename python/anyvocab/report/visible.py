@@ -30,12 +30,12 @@ def _character(character: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Return `text` with everything unseen spelled out; a line feed becomes ⏎ and a line feed.
+    r"""Return `text` with everything unseen spelled out; a line feed becomes ⏎ and a line feed.
 
     A combining mark at the start gets a dotted circle to stand on, so that it does not join the
     token before it.
 
-    >>> visible("a\\tb\\x1b")
+    >>> visible("a\tb\x1b")
     'a⇥b␛'
     """
     shown = "".join(map(_character, text))
@@ -45,10 +45,10 @@ def visible(text: str) -> str:
 
 
 def visible_bytes(data: bytes) -> str:
-    """Return bytes as visible text; bytes that are not UTF-8 become `\\xNN`.
+    r"""Return bytes as visible text; bytes that are not UTF-8 become `\xNN`.
 
-    >>> visible_bytes(b"caf\\xc3\\xa9 \\xff")
-    'café \\\\xff'
+    >>> visible_bytes(b"caf\xc3\xa9 \xff")
+    'café \\xff'
     """
     parts: list[str] = []
     position = 0
