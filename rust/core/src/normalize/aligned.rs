@@ -165,6 +165,14 @@ impl<'t> View<'t> {
         self.start
     }
 
+    /// Where it starts in the original, if it is a part of the original left as it is.
+    pub fn unchanged_at(&self) -> Option<u32> {
+        match self.spans {
+            Spans::Same { base } => Some(base),
+            Spans::Unknown | Spans::Known(_) => None,
+        }
+    }
+
     /// Whether the alignment is known.
     pub fn is_aligned(&self) -> bool {
         !matches!(self.spans, Spans::Unknown)
