@@ -4,6 +4,7 @@
 //! was not seeded by its caller. The Python package `anyvocab` is a thin layer over it.
 
 pub mod bpe;
+pub mod bytetrie;
 pub mod decode;
 pub mod error;
 pub mod formats;
@@ -12,6 +13,11 @@ pub mod limits;
 pub mod normalize;
 pub mod pipeline;
 pub mod pretoken;
+pub mod trie;
+pub mod unigram;
+pub mod vocab;
+pub mod wordlevel;
+pub mod wordpiece;
 
 pub use error::{Error, ErrorKind, Result};
 pub use ids::TokenId;

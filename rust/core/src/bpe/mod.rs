@@ -4,23 +4,31 @@
 //! may be cut without changing a single id, so that most of it is short and repeats.
 
 mod cuts;
+mod linear;
 mod merge;
 mod reference;
 mod symbols;
 mod table;
 #[cfg(test)]
 mod tests;
+mod undo;
+
+use std::collections::HashSet;
+use std::sync::OnceLock;
 
 use hashbrown::HashTable;
 
 use crate::decode::byte_alphabet;
 use crate::error::Result;
-use crate::formats::{Bpe, Symbols as SymbolKind};
+use crate::formats::{Bpe, Merge, Spellings, Symbols as SymbolKind};
 use crate::ids::TokenId;
 use cuts::Cuts;
+use linear::{Linear, LinearScratch};
 use merge::MergeScratch;
+pub(crate) use symbols::byte_token_value;
 use symbols::{Symbol, Symbols};
 use table::MergeTable;
+use undo::Undo;
 
 /// What the pipeline leaves to the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -38,24 +46,52 @@ pub struct BpeEngine {
     cuts: Option<Cuts>,
     /// Whole pretokens that are tokens, under `ignore_merges`.
     whole: Option<Whole>,
+    /// The engine of long pretokens, built when the first one comes.
+    linear: OnceLock<Option<Linear>>,
+    undo: Option<Undo>,
+    tokens: Spellings,
+    input: BpeInput,
+    raw: bool,
 }
+
+/// Longest pretoken, in bytes, that is merged symbol by symbol; above it the search of [`linear`] is faster.
+const LINEAR_MIN: usize = 256;
 
 /// Reusable buffers of one thread.
 #[derive(Default)]
 pub struct BpeScratch {
     symbols: Vec<Symbol>,
     merge: MergeScratch,
+    linear: LinearScratch,
 }
 
 impl BpeEngine {
     /// Builds the tables. O(vocabulary + merges).
     pub fn new(model: &Bpe, input: BpeInput) -> Result<Self> {
-        let table = MergeTable::new(&model.merges)?;
+        let frozen: HashSet<TokenId> = model.user_defined.iter().copied().collect();
+        let table = if frozen.is_empty() {
+            MergeTable::new(&model.merges)?
+        } else {
+            // A user-defined symbol never merges, and only the search for them makes one.
+            let touches = |merge: &Merge| [merge.left, merge.right, merge.product].iter().any(|id| frozen.contains(id));
+            MergeTable::new(&model.merges.iter().copied().filter(|merge| !touches(merge)).collect::<Vec<_>>())?
+        };
+        let undo = Undo::new(model);
         let symbols = Symbols::new(model, input.byte_level, input.space_is)?;
-        let local = symbols.is_local();
+        let local = symbols.is_local() && undo.is_none();
         let cuts = if local { Cuts::new(model, &table, input.byte_level, input.space_is == Some('▁')) } else { None };
         let whole = model.ignore_merges.then(|| Whole::new(model, input.byte_level));
-        Ok(Self { table, symbols, cuts, whole })
+        Ok(Self {
+            table,
+            symbols,
+            cuts,
+            whole,
+            linear: OnceLock::new(),
+            undo,
+            tokens: model.vocab.clone(),
+            input,
+            raw: model.symbols == SymbolKind::RawBytes,
+        })
     }
 
     /// The id of a pretoken that is emitted whole, without merging (`ignore_merges`).
@@ -86,8 +122,64 @@ impl BpeEngine {
             out.push(id);
             return;
         }
+        if piece.len() > LINEAR_MIN && self.encode_linear(piece, scratch, out) {
+            return;
+        }
         self.merge(piece, scratch);
         out.extend(scratch.symbols.iter().map(|symbol| symbol.id));
+    }
+
+    /// Encodes by longest match; `false` (and `out` as it was) where that engine does not apply.
+    fn encode_linear(&self, piece: &[u8], scratch: &mut BpeScratch, out: &mut Vec<TokenId>) -> bool {
+        // Without `cuts` the symbols of a concatenation are not known from its parts.
+        if self.cuts.is_none() {
+            return false;
+        }
+        let Some(linear) = self.linear.get_or_init(|| self.build_linear()) else { return false };
+        let before = out.len();
+        let mut at = 0;
+        while at < piece.len() {
+            // Characters that fall back to byte tokens never merge: they stand between independent parts.
+            let unknown = self.symbols.next_unknown(piece, at);
+            let tables = (&self.table, &self.symbols);
+            let part = &piece[at..unknown.start];
+            if !linear.encode(tables, part, (&mut scratch.linear, &mut scratch.merge), out) {
+                out.truncate(before);
+                return false;
+            }
+            scratch.symbols.clear();
+            self.symbols.write(&piece[unknown.clone()], &mut scratch.symbols);
+            out.extend(scratch.symbols.iter().map(|symbol| symbol.id));
+            at = unknown.end;
+        }
+        true
+    }
+
+    fn build_linear(&self) -> Option<Linear> {
+        let mut tokens = Spellings::default();
+        for (spelling, id) in self.tokens.iter() {
+            let mut bytes = Vec::with_capacity(spelling.len());
+            if self.raw {
+                bytes.extend_from_slice(spelling);
+            } else if self.input.byte_level {
+                if byte_alphabet::decode_into(spelling, &mut bytes).is_none() {
+                    continue;
+                }
+            } else if self.input.space_is.is_some() {
+                if spelling.contains(&b' ') {
+                    continue; // no text gives this spelling
+                }
+                let text = std::str::from_utf8(spelling).ok()?;
+                for c in text.chars() {
+                    let c = if self.input.space_is == Some(c) { ' ' } else { c };
+                    bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+                }
+            } else {
+                bytes.extend_from_slice(spelling);
+            }
+            tokens.push(&bytes, id);
+        }
+        Linear::new(tokens.iter()).ok()
     }
 
     /// The same, with the range of the pretoken's bytes that each id stands for.
@@ -113,7 +205,11 @@ impl BpeEngine {
         if let Some(id) = self.whole(piece) {
             return vec![id];
         }
-        reference::encode(&self.table, &self.symbols, piece).into_iter().map(|symbol| symbol.id).collect()
+        let mut symbols = reference::encode(&self.table, &self.symbols, piece);
+        if let Some(undo) = &self.undo {
+            undo.apply(piece, &mut symbols);
+        }
+        symbols.into_iter().map(|symbol| symbol.id).collect()
     }
 
     /// How many pairs merge.
@@ -125,6 +221,9 @@ impl BpeEngine {
         scratch.symbols.clear();
         self.symbols.write(piece, &mut scratch.symbols);
         merge::merge(&self.table, &mut scratch.symbols, &mut scratch.merge);
+        if let Some(undo) = &self.undo {
+            undo.apply(piece, &mut scratch.symbols);
+        }
     }
 }
 

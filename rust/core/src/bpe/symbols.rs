@@ -3,8 +3,11 @@
 //! A symbol is a character of the model's alphabet. Where that alphabet is GPT-2's byte alphabet (`byte_level`), the
 //! pretoken stays raw bytes here and the alphabet is applied to the vocabulary instead, once, when the table is built.
 
+use std::collections::HashSet;
+
 use rustc_hash::FxHashMap;
 
+use crate::bytetrie::ByteTrie;
 use crate::decode::byte_alphabet;
 use crate::error::{Error, Result};
 use crate::formats::{Bpe, Symbols as SymbolKind};
@@ -30,6 +33,8 @@ pub(crate) struct Symbols {
     fuse_unk: bool,
     /// The character that a space in the input stands for, with its symbol in every place.
     space_is: Option<char>,
+    /// Texts that are a symbol as a whole, longest match first.
+    user_defined: Option<ByteTrie>,
 }
 
 enum Alphabet {
@@ -73,6 +78,12 @@ impl Symbols {
                 }
             }
         }
+        let never: HashSet<TokenId> = model.never.iter().copied().collect();
+        let user_defined: HashSet<TokenId> = model.user_defined.iter().copied().collect();
+        let user_defined = match user_defined.is_empty() {
+            true => None,
+            false => Some(ByteTrie::new(model.vocab.iter().filter(|(_, id)| user_defined.contains(id)))?),
+        };
         let places: &[Place] =
             if affixed { &[Place::First, Place::Middle, Place::Last, Place::Only] } else { &[Place::First] };
         let alphabet = if byte_level || model.symbols == SymbolKind::RawBytes {
@@ -101,7 +112,7 @@ impl Symbols {
             Alphabet::Bytes(tables)
         } else {
             let mut chars = Box::new(Chars { ascii: [[NO_TOKEN; 128]; 4], other: Default::default() });
-            for (spelling, id) in model.vocab.iter() {
+            for (spelling, id) in model.vocab.iter().filter(|(_, id)| !never.contains(id)) {
                 for &place in places {
                     let Some(c) = strip_affixes(spelling, place, prefix, suffix).and_then(single_char) else {
                         continue;
@@ -121,7 +132,8 @@ impl Symbols {
             }
             Alphabet::Chars(chars)
         };
-        let mut this = Self { alphabet, affixed, byte_tokens, unk: model.unk, fuse_unk: model.fuse_unk, space_is };
+        let mut this =
+            Self { alphabet, affixed, byte_tokens, unk: model.unk, fuse_unk: model.fuse_unk, space_is, user_defined };
         if !affixed {
             this.copy_first_table();
         }
@@ -153,6 +165,7 @@ impl Symbols {
         let fallback_complete = !self.byte_tokens.is_empty() && !self.byte_tokens.contains(&NO_TOKEN);
         let bytes_complete = self.complete_bytes().is_some();
         !self.affixed
+            && self.user_defined.is_none()
             && (bytes_complete || fallback_complete || self.unk.is_none() || !self.fuse_unk)
             && (self.byte_tokens.is_empty() || fallback_complete)
     }
@@ -181,6 +194,9 @@ impl Symbols {
                 unk.flush(out);
             }
             Alphabet::Chars(chars) => {
+                if let Some(user_defined) = &self.user_defined {
+                    return self.write_around(user_defined, chars, piece, out);
+                }
                 let mut unk = Unknowns::new(self);
                 let mut at = 0;
                 for chunk in piece.utf8_chunks() {
@@ -204,6 +220,51 @@ impl Symbols {
                 unk.flush(out);
             }
         }
+    }
+
+    /// The same where some texts are symbols as a whole.
+    fn write_around(&self, user_defined: &ByteTrie, chars: &Chars, piece: &[u8], out: &mut Vec<Symbol>) {
+        let mut unk = Unknowns::new(self);
+        let mut at = 0;
+        while at < piece.len() {
+            if let Some((len, id)) = user_defined.longest_prefix(&piece[at..]) {
+                unk.flush(out);
+                out.push(Symbol { id, start: to_u32(at), end: to_u32(at + len) });
+                at += len;
+                continue;
+            }
+            let head = &piece[at..piece.len().min(at + 4)];
+            let (id, len) = match head.utf8_chunks().next().and_then(|chunk| chunk.valid().chars().next()) {
+                Some(c) => (self.char_symbol(chars, c, at == 0, at + c.len_utf8() == piece.len()), c.len_utf8()),
+                None => (NO_TOKEN, 1),
+            };
+            unk.add_char(id, &piece[at..at + len], at, at + len, out);
+            at += len;
+        }
+        unk.flush(out);
+    }
+
+    /// The next characters from `from` on that are no symbol, with the bytes outside UTF-8; empty at the end if none.
+    pub(crate) fn next_unknown(&self, piece: &[u8], from: usize) -> std::ops::Range<usize> {
+        let Alphabet::Chars(chars) = &self.alphabet else { return piece.len()..piece.len() };
+        let mut at = from;
+        let mut start = None;
+        for chunk in piece[from..].utf8_chunks() {
+            for c in chunk.valid().chars() {
+                let known = self.char_symbol(chars, c, false, false) != NO_TOKEN;
+                match start {
+                    Some(start) if known => return start..at,
+                    None if !known => start = Some(at),
+                    _ => {}
+                }
+                at += c.len_utf8();
+            }
+            if !chunk.invalid().is_empty() {
+                start.get_or_insert(at);
+                at += chunk.invalid().len();
+            }
+        }
+        start.unwrap_or(at)..at
     }
 
     fn char_symbol(&self, chars: &Chars, c: char, first: bool, last: bool) -> TokenId {

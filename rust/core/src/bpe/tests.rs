@@ -44,6 +44,64 @@ fn ten_million_equal_characters_take_seconds_not_hours() {
     assert_eq!(encode(&engine, &text), vec![7; 250_000]);
 }
 
+/// A model over a, b, c with arbitrary merges in arbitrary order: parts may come after their products, a token may
+/// have several splits.
+fn arbitrary(picks: &[(usize, usize)], order: &[usize]) -> Bpe {
+    let mut words: Vec<String> = ["a", "b", "c"].map(String::from).to_vec();
+    let mut merges = Vec::new();
+    for &(left, right) in picks {
+        let (left, right) = (left % words.len(), right % words.len());
+        let word = format!("{}{}", words[left], words[right]);
+        if word.len() > 12 {
+            continue;
+        }
+        let product = words.iter().position(|w| *w == word).unwrap_or_else(|| {
+            words.push(word);
+            words.len() - 1
+        });
+        merges.push((left as u32, right as u32, product as u32));
+    }
+    let mut vocab = Spellings::default();
+    for (id, word) in words.iter().enumerate() {
+        vocab.push(word.as_bytes(), id as u32);
+    }
+    let rank = |i: usize| order[i % order.len()] as u32;
+    let merges =
+        merges.iter().enumerate().map(|(i, &(left, right, product))| Merge { left, right, product, rank: rank(i) });
+    Bpe { vocab, merges: merges.collect(), ..Bpe::default() }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn longest_match_with_pair_checks_equals_the_reference_for_any_merge_table(
+        picks in prop::collection::vec((0_usize..40, 0_usize..40), 1..40),
+        order in Just((0..40).collect::<Vec<usize>>()).prop_shuffle(),
+        text in "[abc]{0,60}",
+    ) {
+        let engine = BpeEngine::new(&arbitrary(&picks, &order), BpeInput::default()).unwrap();
+        let mut ids = Vec::new();
+        prop_assert!(engine.encode_linear(text.as_bytes(), &mut BpeScratch::default(), &mut ids));
+        prop_assert_eq!(&ids, &engine.encode_reference(text.as_bytes()));
+        let mut merged = Vec::new();
+        engine.encode(text.as_bytes(), &mut BpeScratch::default(), &mut merged);
+        prop_assert_eq!(ids, merged);
+    }
+
+    #[test]
+    fn the_heap_equals_the_reference_for_any_merge_table(
+        picks in prop::collection::vec((0_usize..40, 0_usize..40), 1..40),
+        order in Just((0..40).collect::<Vec<usize>>()).prop_shuffle(),
+        text in "[abc]{65,200}",
+    ) {
+        let engine = BpeEngine::new(&arbitrary(&picks, &order), BpeInput::default()).unwrap();
+        let mut ids = Vec::new();
+        engine.encode(text.as_bytes(), &mut BpeScratch::default(), &mut ids);
+        prop_assert_eq!(ids, engine.encode_reference(text.as_bytes()));
+    }
+}
+
 proptest! {
     #[test]
     fn the_engine_equals_the_reference(text in "[abc]{0,200}") {

@@ -9,6 +9,7 @@ mod onig;
 mod onig_class;
 pub mod reference;
 pub mod splitter;
+pub mod tree;
 
 pub use known::{Known, Pieces, Scanner, ScannerVisitor, recognise, with_scanner};
 pub use splitter::{Flavour, Matches, Splitter};
