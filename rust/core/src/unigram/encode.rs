@@ -1,8 +1,10 @@
 //! The fast encoder: a walk of the byte trie from every character boundary, flat cells, cuts where no token spans.
 
 use super::{Engine, REBASE};
+use crate::bytetrie::Node;
 use crate::formats::UnigramFlavour;
 use crate::ids::{NO_TOKEN, TokenId};
+use std::hint::select_unpredictable;
 
 /// The ranks from here on are unknown characters: of one byte, of two, three and four.
 pub(super) const UNKNOWN: u32 = u32::MAX - 3;
@@ -127,7 +129,9 @@ impl Engine {
     /// The segment ends with `rest`, or after at least [`SEGMENT`] bytes at a place that no token spans: every path goes
     /// through such a place, so what lies before it is settled. The score goes on from there, for the sums to be the
     /// same as without the cut.
-    #[inline(always)]
+    ///
+    /// Not inlined: on its own the loop keeps its pointers in registers.
+    #[inline(never)]
     fn forward<const SINGLE: bool>(&self, rest: &[u8], score: f64, scratch: &mut Scratch) -> (usize, f64) {
         let longest = self.trie.longest().max(4); // 4: an unknown character
         let segment = SEGMENT.max(longest);
@@ -138,10 +142,10 @@ impl Engine {
         cells[0].score = score;
         let mut text = rest; // from `start` on
         let mut start = 0; // a character boundary
-        let mut reach = 0; // the furthest end of a token that starts before `start`
         while !text.is_empty() {
             if start >= segment {
-                if reach == start {
+                // A token that spans this place has left a path to a place beyond it.
+                if cells[1..].iter().take(longest).all(|cell| cell.score == f64::NEG_INFINITY) {
                     break;
                 }
                 let needed = rest.len().min(start + longest);
@@ -157,44 +161,53 @@ impl Engine {
             let (here, ends) = cells.split_first_mut().expect("`open` is at or after `start`");
             if SINGLE && here.score.abs() > REBASE {
                 // The sums of all open paths, those to places further on included, are counted from here.
-                for end in &mut ends[..reach - start] {
+                for end in ends.iter_mut().take(longest) {
                     end.score = f64::from((end.score - here.score) as f32);
                 }
                 here.score = 0.0;
             }
             let before = here.score;
-            let mut alone = false; // whether a token is just this character
-            let mut last = 0;
-            let mut node = self.trie.root();
-            for ((&byte, end), len) in text.iter().zip(ends.iter_mut()).zip(1..) {
-                match self.trie.child(node, byte) {
-                    Some(next) => node = next,
-                    None => break,
-                }
-                // Nothing here is a branch: whether a token ends, and whether its offer wins, is hard to foresee. Where
-                // none ends, the offer is minus infinity.
-                let rank = node.number();
-                last = if rank != 0 { len } else { last };
-                alone |= (rank != 0) & (len == character);
-                let offer = sum::<SINGLE>(self.scores[rank as usize], before);
-                let better = offer > end.score;
-                *end =
-                    Cell { score: if better { offer } else { end.score }, rank: if better { rank } else { end.rank } };
-            }
-            if !alone {
+            let (first, tail) = text.split_at(character);
+            let (first_ends, tail_ends) = ends.split_at_mut(character);
+            let node = self.walk::<SINGLE>(Some(self.trie.root()), first, first_ends, before);
+            if node.is_none_or(|node| node.number() == 0) {
+                // No token is just this character.
                 let offer = sum::<SINGLE>(self.unk_score, before);
-                last = last.max(character);
-                let end = &mut ends[character - 1];
+                let end = &mut first_ends[character - 1];
                 if offer > end.score {
                     *end = Cell { score: offer, rank: UNKNOWN + (character as u32 - 1) }; // 1 to 4 bytes
                 }
             }
-            reach = reach.max(start + last);
+            self.walk::<SINGLE>(node, tail, tail_ends, before);
             start += character;
-            text = &text[character..];
+            text = tail;
             cells = &mut ends[character - 1..];
         }
         (start, cells[0].score)
+    }
+
+    /// Goes on from `node` along `text` and offers every token on the way its end; returns the node after the whole
+    /// text, `None` where no token goes on so far.
+    #[inline(always)]
+    fn walk<const SINGLE: bool>(
+        &self,
+        node: Option<Node>,
+        text: &[u8],
+        ends: &mut [Cell],
+        before: f64,
+    ) -> Option<Node> {
+        let mut node = node?;
+        for (&byte, end) in text.iter().zip(ends) {
+            node = self.trie.child(node, byte)?;
+            // Nothing here is a branch: whether a token ends, and whether its offer wins, is hard to foresee. Where
+            // none ends, the offer is minus infinity.
+            let rank = node.number();
+            let offer = sum::<SINGLE>(self.scores[rank as usize], before);
+            let better = offer > end.score;
+            end.score = if better { offer } else { end.score };
+            end.rank = select_unpredictable(better, rank, end.rank);
+        }
+        Some(node)
     }
 
     /// Emits a run of unknown characters and empties it. `emit` takes an id, where it starts and its length.
