@@ -3,9 +3,9 @@
 pub(crate) mod alphabet;
 pub mod description;
 pub mod gguf;
+pub mod rwkv;
 pub mod sentencepiece;
 pub(crate) mod table;
-pub mod rwkv;
 pub mod tiktoken;
 pub mod tokenizer_json;
 
