@@ -51,6 +51,7 @@ check: $(VENV)/.tools $(VENV)/.extension ## rustfmt, clippy, ruff, mypy, and the
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(PY) -m mypy tests/types
 	MYPYPATH=python $(PY) -m mypy.stubtest anyvocab._core --ignore-missing-stub
 	$(PY) tests/check_tree.py
 
@@ -71,7 +72,7 @@ format: $(VENV)/.tools ## let rustfmt and ruff write
 
 build: $(VENV)/.extension $(if $(EXTRAS),$(VENV)/.extra-$(EXTRAS)) ## .venv with the extension, in release mode
 
-rust-test:
+rust-test: $(VENV)/.venv
 	cargo test --workspace --locked
 
 # Last, so that pytest's closing line is the last one.

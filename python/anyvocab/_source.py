@@ -57,6 +57,7 @@ _SUFFIXES = {
     ".model": "sentencepiece",
     ".tiktoken": "tiktoken",
     ".gguf": "gguf",
+    ".rwkv": "rwkv",
     ".txt": "rwkv",
 }
 _TIKTOKEN_LINE = re.compile(rb"[A-Za-z0-9+/]{2,}={0,2} [0-9]+\r?")
@@ -92,14 +93,34 @@ def sniff(data: bytes) -> str | None:
         return "tiktoken"
     if _RWKV_LINE.fullmatch(first):
         return "rwkv"
-    # A SentencePiece model is a protobuf whose first field is a piece (field 1, a message), whose
-    # first field is its text (field 1, a string).
-    if len(head) > 4 and head[0] == 0x0A:
-        position = 1
-        while position < 6 and head[position] >= 0x80:
-            position += 1
-        if head[position + 1 : position + 2] in {b"\x0a", b"\x15"}:
-            return "sentencepiece"
+    return "sentencepiece" if _is_sentencepiece(data) else None
+
+
+def _is_sentencepiece(data: bytes) -> bool:
+    """Whether a file begins as a SentencePiece model does.
+
+    It is a protobuf whose first field is a piece (field 1, a message), whose first field is its
+    text (field 1, a string); the lengths must fit.
+    """
+    if data[:1] != b"\x0a":
+        return False
+    outer = _varint(data, 1)
+    if outer is None:
+        return False
+    length, position = outer
+    if length > len(data) - position or data[position : position + 1] != b"\x0a":
+        return False
+    inner = _varint(data, position + 1)
+    return inner is not None and inner[0] <= position + length - inner[1]
+
+
+def _varint(data: bytes, position: int) -> tuple[int, int] | None:
+    """Return the number at `position` and where it ends; None when it is cut or over 32 bits."""
+    value = 0
+    for i, byte in enumerate(data[position : position + 5]):
+        value |= (byte & 0x7F) << (7 * i)
+        if byte < 0x80:
+            return value, position + i + 1
     return None
 
 

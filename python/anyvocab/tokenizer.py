@@ -201,10 +201,21 @@ class Tokenizer:
             UnsupportedTokenizer: It asks for what cannot be represented exactly.
             LimitExceeded: It is over a bound for untrusted files.
             MissingExtra: A hub id without huggingface_hub.
+            InvalidValue: `pattern` or `special_tokens` for a file that is no rank file, or a rank
+                file without a pattern.
         """
         if isinstance(source, Tokenizer):
             return source
         found = read_source(source, revision=revision)
+        for name, given in (("pattern", pattern), ("special_tokens", special_tokens)):
+            if given is not None and found.format != "tiktoken":
+                raise errors.build(
+                    errors.InvalidValue,
+                    f"a {found.format} file says this itself",
+                    field=name,
+                    file=found.file,
+                    fix="leave it out; it is for rank files",
+                )
         return cls._build(
             found, pattern, found.special_tokens if special_tokens is None else special_tokens
         )
@@ -248,6 +259,19 @@ class Tokenizer:
     def chat_template(self) -> str | None:
         """The default chat template as Jinja text, or None. It is never rendered here."""
         return self._declarations.chat_templates.get("default", self._core.chat_template)
+
+    @property
+    def declarations(self) -> Declarations:
+        """What the files beside the tokenizer say about its special tokens."""
+        return self._declarations
+
+    def with_declarations(self, declarations: Declarations) -> Tokenizer:
+        """Return the same tokenizer beside other files; ids and bytes are shared."""
+        return Tokenizer(self._core, declarations, self._name)
+
+    def components(self) -> str:
+        """Return the pipeline as JSON text, as `tokenizer.json` spells it, without tables."""
+        return self._core.components()
 
     def encode(
         self,

@@ -111,7 +111,7 @@ class Vocabulary:
         return id
 
     def token_bytes(self, id: int) -> bytes | None:
-        """Return the bytes an id stands for, or None for a hole.
+        """Return the bytes an id stands for in a text; None for control and unused ids and holes.
 
         Raises:
             InvalidValue: The id is outside `0..len(self)`.
@@ -233,13 +233,17 @@ class Vocabulary:
         return range(min(len(self), rows), len(self))
 
     def lengths(self) -> NDArray[np.int64]:
-        """Return the length in bytes of every id's token, int64[len]; 0 for holes."""
+        """Return the length in bytes of what every id stands for, int64[len]; 0 for nothing."""
         return np.diff(self._table[1])
 
     def empty(self) -> NDArray[np.uint32]:
-        """Return the ids whose token has no bytes (holes are not tokens), ascending."""
-        is_token = self._kind_codes != self._code("hole")
-        return np.flatnonzero((self.lengths() == 0) & is_token).astype(np.uint32)
+        """Return the ids that stand for text and have no bytes, ascending.
+
+        Control and unused ids and holes stand for no text; they are not listed.
+        """
+        codes = [self._code(kind) for kind in ("text", "byte", "added")]
+        stands_for_text = np.isin(self._kind_codes, codes)
+        return np.flatnonzero((self.lengths() == 0) & stands_for_text).astype(np.uint32)
 
     def duplicates(self) -> dict[bytes, tuple[int, ...]]:
         """Return the byte strings that several ids share, each with its ids ascending.

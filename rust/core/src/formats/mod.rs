@@ -1,6 +1,5 @@
 //! Readers of tokenizer files; each turns bytes into one internal [`Description`].
 
-pub(crate) mod alphabet;
 pub mod description;
 pub mod gguf;
 pub mod rwkv;
@@ -8,5 +7,6 @@ pub mod sentencepiece;
 pub(crate) mod table;
 pub mod tiktoken;
 pub mod tokenizer_json;
+pub mod writer;
 
 pub use description::*;
