@@ -277,6 +277,19 @@ class Tokenizer:
         """The default chat template as Jinja text, or None. It is never rendered here."""
         return self._declarations.chat_templates.get("default", self._core.chat_template)
 
+    @property
+    def declarations(self) -> Declarations:
+        """What the files beside the tokenizer say about its special tokens."""
+        return self._declarations
+
+    def with_declarations(self, declarations: Declarations) -> Tokenizer:
+        """Return the same tokenizer beside other files; ids and bytes are shared."""
+        return Tokenizer(self._core, declarations, self._name)
+
+    def components(self) -> str:
+        """Return the pipeline as JSON text, as `tokenizer.json` spells it, without tables."""
+        return self._core.components()
+
     def encode(
         self,
         text: Text,

@@ -277,7 +277,10 @@ fn every_kept_file_is_refused_as_its_list_says() {
             panic!("three columns: {line}");
         };
         let data = std::fs::read(format!("{folder}/{name}")).expect(name);
+        let start = std::time::Instant::now();
         let error = tokenizer_json::read(&data, &Limits::default()).expect_err(name);
+        // A file of some kilobytes takes well under a millisecond: this finds memory reserved for a huge id.
+        assert!(start.elapsed().as_secs() < 5, "{name} took {:?}", start.elapsed());
         assert!(error.to_string().contains(words), "{name}: {error}");
         assert_eq!(format!("{:?}", error.kind()), kind, "{name}: {error}");
         files += 1;

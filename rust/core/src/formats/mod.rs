@@ -1,6 +1,5 @@
 //! Readers of tokenizer files; each turns bytes into one internal [`Description`].
 
-pub(crate) mod alphabet;
 pub mod description;
 pub mod gguf;
 pub mod rwkv;

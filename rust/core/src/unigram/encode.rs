@@ -1,6 +1,6 @@
 //! The fast encoder: a walk of the byte trie from every character boundary, flat cells, cuts where no token spans.
 
-use super::Engine;
+use super::{Engine, REBASE};
 use crate::formats::UnigramFlavour;
 use crate::ids::{NO_TOKEN, TokenId};
 
@@ -18,7 +18,8 @@ const KEPT: usize = 1 << 20;
 /// The memory of an encoder, kept between pieces. One per thread; its contents mean nothing between calls.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
-    /// `scores[i]`: the score of the best path that ends `i` bytes after the segment's start; NaN where none does yet.
+    /// `scores[i]`: the score of the best path that ends `i` bytes after the segment's start; NaN where none does yet; what lies beyond the segment
+    /// is stale.
     scores: Vec<f64>,
     /// `ranks[i]`: the last token of that path, meaningless where there is none.
     ranks: Vec<u32>,
@@ -27,10 +28,12 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes room for segments of `len` bytes; what is new has no path.
-    fn grow(&mut self, len: usize) {
-        self.scores.resize(len + 1, f64::NAN);
-        self.ranks.resize(len + 1, 0);
+    /// Makes room for segments of `len` bytes.
+    fn reserve(&mut self, len: usize) {
+        if self.scores.len() <= len {
+            self.scores.resize(len + 1, f64::NAN);
+            self.ranks.resize(len + 1, 0);
+        }
     }
 }
 
@@ -124,8 +127,9 @@ impl Engine {
     ) -> (usize, f64) {
         let longest = self.trie.longest().max(4); // 4: an unknown character
         let segment = SEGMENT.max(longest);
-        scratch.scores.clear();
-        scratch.grow(rest.len().min(segment + longest));
+        let mut open = rest.len().min(segment + longest); // the places up to here are in use
+        scratch.reserve(open);
+        scratch.scores[..=open].fill(f64::NAN);
         scratch.scores[0] = score;
         let mut start = 0; // a character boundary
         let mut reach = 0; // the furthest end of a token that starts before `start`
@@ -135,14 +139,25 @@ impl Engine {
                     break;
                 }
                 let needed = rest.len().min(start + longest);
-                if scratch.scores.len() <= needed {
-                    scratch.grow(needed.max(start * 2).min(rest.len()));
+                if open < needed {
+                    let grown = needed.max(start * 2).min(rest.len());
+                    scratch.reserve(grown);
+                    scratch.scores[open + 1..=grown].fill(f64::NAN);
+                    open = grown;
                 }
             }
             let character = character_len::<VALID>(&rest[start..]);
-            let before = scratch.scores[start];
-            let scores = &mut scratch.scores[start + 1..];
-            let ranks = &mut scratch.ranks[start + 1..];
+            let mut before = scratch.scores[start];
+            if SINGLE && before.abs() > REBASE {
+                // The sums of all open paths, those to places further on included, are counted from here.
+                for score in &mut scratch.scores[start + 1..=reach] {
+                    *score = f64::from((*score - before) as f32);
+                }
+                before = 0.0;
+                scratch.scores[start] = before;
+            }
+            let scores = &mut scratch.scores[start + 1..=open];
+            let ranks = &mut scratch.ranks[start + 1..=open];
             let mut alone = false; // whether a token is just this character
             let mut last = 0;
             let mut node = self.trie.root();
@@ -159,10 +174,10 @@ impl Engine {
                     alone |= last == character;
                     // Not `offer > *best`: an end without a path (NaN) takes any offer.
                     #[allow(clippy::neg_cmp_op_on_partial_ord)]
-                    if !(offer <= *best) {
-                        *best = offer;
-                        *best_rank = rank;
-                    }
+                    let better = !(offer <= *best);
+                    // Selected, not branched: which offer wins is hard to foresee.
+                    *best = if better { offer } else { *best };
+                    *best_rank = if better { rank } else { *best_rank };
                 }
             }
             if !alone {

@@ -188,3 +188,6 @@ impl Owners {
         self.entry_of.get(id as usize).is_some_and(|&entry| entry != u32::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests;

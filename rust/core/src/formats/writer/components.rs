@@ -12,13 +12,18 @@ use crate::formats::{
     SplitBehavior,
 };
 
+use super::pattern::to_oniguruma;
 use super::pretty::Json;
 
-fn pattern(pattern: &Pattern) -> Json {
-    match pattern {
+/// SentencePiece's space.
+const MARK: &str = "\u{2581}";
+
+fn pattern(pattern: &Pattern) -> Result<Json> {
+    Ok(match pattern {
         Pattern::Literal(text) => Json::object([("String", Json::from(text.as_str()))]),
-        Pattern::Regex(text) | Pattern::FancyRegex(text) => Json::object([("Regex", Json::from(text.as_str()))]),
-    }
+        Pattern::Regex(text) => Json::object([("Regex", Json::from(text.as_str()))]),
+        Pattern::FancyRegex(text) => Json::object([("Regex", to_oniguruma(text)?.as_str().into())]),
+    })
 }
 
 fn behavior(behavior: SplitBehavior) -> Json {
@@ -39,8 +44,8 @@ fn scheme(scheme: PrependScheme) -> Json {
     })
 }
 
-fn replace(what: &Pattern, content: &str) -> Json {
-    Json::component("Replace", [("pattern", pattern(what)), ("content", Json::from(content))])
+fn replace(what: &Pattern, content: &str) -> Result<Json> {
+    Ok(Json::component("Replace", [("pattern", pattern(what)?), ("content", Json::from(content))]))
 }
 
 /// `normalizer`; nothing is `null`.
@@ -68,7 +73,7 @@ fn normalizer_member(of: &Normalizer) -> Result<Json> {
         Normalizer::Strip { left, right } => {
             Json::component("Strip", [("strip_left", (*left).into()), ("strip_right", (*right).into())])
         }
-        Normalizer::Replace { pattern, content } => replace(pattern, content),
+        Normalizer::Replace { pattern, content } => replace(pattern, content)?,
         Normalizer::Prepend(text) => Json::component("Prepend", [("prepend", text.as_str().into())]),
         Normalizer::Bert { clean_text, handle_chinese_chars, strip_accents, lowercase } => Json::component(
             "BertNormalizer",
@@ -102,36 +107,36 @@ fn sentencepiece(rules: &SentencePieceNormalizer) -> Result<Json> {
     let mut steps = Vec::new();
     if rules.remove_extra_whitespaces {
         // `\A` and `\z` are the ends of the text; Oniguruma's `^` and `$` are those of a line.
-        steps.push(replace(&Pattern::Regex(r"\A +| +\z".into()), ""));
-        steps.push(replace(&Pattern::Regex(" {2,}".into()), " "));
+        steps.push(replace(&Pattern::Regex(r"\A +| +\z".into()), "")?);
+        steps.push(replace(&Pattern::Regex(" {2,}".into()), " ")?);
     }
     if rules.add_dummy_prefix {
         steps.push(Json::component("Prepend", [("prepend", " ".into())]));
     }
     if rules.escape_whitespaces {
-        steps.push(replace(&Pattern::Literal(" ".into()), "\u{2581}"));
+        steps.push(replace(&Pattern::Literal(" ".into()), MARK)?);
     }
     Ok(if steps.is_empty() { Json::Null } else { Json::component("Sequence", [("normalizers", Json::List(steps))]) })
 }
 
 /// `pre_tokenizer`; nothing is `null`.
-pub(super) fn pre_tokenizer(of: &PreTokenizer) -> Json {
+pub(super) fn pre_tokenizer(of: &PreTokenizer) -> Result<Json> {
     match of {
-        PreTokenizer::Sequence(members) if members.is_empty() => Json::Null,
+        PreTokenizer::Sequence(members) if members.is_empty() => Ok(Json::Null),
         other => pre_tokenizer_member(other),
     }
 }
 
-fn pre_tokenizer_member(of: &PreTokenizer) -> Json {
-    match of {
+fn pre_tokenizer_member(of: &PreTokenizer) -> Result<Json> {
+    Ok(match of {
         PreTokenizer::Sequence(members) => {
-            let members = members.iter().map(pre_tokenizer_member).collect();
+            let members = members.iter().map(pre_tokenizer_member).collect::<Result<_>>()?;
             Json::component("Sequence", [("pretokenizers", Json::List(members))])
         }
         PreTokenizer::ByteLevel { add_prefix_space, use_regex, trim_offsets } => {
             byte_level(*add_prefix_space, *trim_offsets, *use_regex)
         }
-        PreTokenizer::Split { pattern: what, behavior: how, invert } => split(what, *how, *invert),
+        PreTokenizer::Split { pattern: what, behavior: how, invert } => split(what, *how, *invert)?,
         PreTokenizer::Metaspace { replacement, prepend_scheme, split } => {
             metaspace(*replacement, *prepend_scheme, *split)
         }
@@ -145,7 +150,7 @@ fn pre_tokenizer_member(of: &PreTokenizer) -> Json {
             Json::component("Digits", [("individual_digits", (*individual_digits).into())])
         }
         PreTokenizer::FixedLength(length) => Json::component("FixedLength", [("length", (*length).into())]),
-    }
+    })
 }
 
 /// A `ByteLevel` of any kind.
@@ -158,10 +163,9 @@ pub(super) fn byte_level(add_prefix_space: bool, trim_offsets: bool, use_regex: 
     Json::component("ByteLevel", fields)
 }
 
-/// A `Split`.
-pub(super) fn split(what: &Pattern, how: SplitBehavior, invert: bool) -> Json {
-    let fields = [("pattern", pattern(what)), ("behavior", behavior(how)), ("invert", invert.into())];
-    Json::component("Split", fields)
+fn split(what: &Pattern, how: SplitBehavior, invert: bool) -> Result<Json> {
+    let fields = [("pattern", pattern(what)?), ("behavior", behavior(how)), ("invert", invert.into())];
+    Ok(Json::component("Split", fields))
 }
 
 fn metaspace(replacement: char, prepend_scheme: PrependScheme, split: bool) -> Json {
@@ -235,28 +239,31 @@ fn template(before: &[u32], after: &[u32], name: &dyn Fn(u32) -> String) -> Json
 }
 
 /// `decoder`; nothing is `null`. `raw` is what stands for [`Decoder::RawBytes`].
-pub(super) fn decoder(of: &Decoder, raw: &Json) -> Json {
+///
+/// SentencePiece's own decoder becomes what is usual for it: the mark to a space, byte tokens to bytes, one space less
+/// at the start. That is equal on what the tokenizer itself encodes, but for unknown tokens (`<unk>` here) and control
+/// tokens (their spelling).
+pub(super) fn decoder(of: &Decoder, raw: &Json) -> Result<Json> {
     match of {
-        Decoder::Sequence(members) if members.is_empty() => Json::Null,
+        Decoder::Sequence(members) if members.is_empty() => Ok(Json::Null),
+        Decoder::SentencePiece { leading, .. } => {
+            let mark = Pattern::Literal(MARK.into());
+            let plain = |kind: &str| Json::component(kind, []);
+            let mut steps = vec![replace(&mark, " ")?, plain("ByteFallback"), plain("Fuse")];
+            if *leading != LeadingMark::Keep {
+                let strip = [("content", ' '.into()), ("start", 1_u32.into()), ("stop", 0_u32.into())];
+                steps.push(Json::component("Strip", strip));
+            }
+            Ok(Json::component("Sequence", [("decoders", Json::List(steps))]))
+        }
         other => decoder_member(other, raw),
     }
 }
 
-fn decoder_member(of: &Decoder, raw: &Json) -> Json {
-    match of {
+fn decoder_member(of: &Decoder, raw: &Json) -> Result<Json> {
+    Ok(match of {
         Decoder::Sequence(members) => {
-            let members = members.iter().map(|m| decoder_member(m, raw)).collect();
-            Json::component("Sequence", [("decoders", Json::List(members))])
-        }
-        // Stock components know no piece kinds: control tokens come out as written unless the caller skips them.
-        Decoder::SentencePiece { leading, .. } => {
-            let mark = Pattern::Literal("▁".to_owned());
-            let mut members =
-                vec![replace(&mark, " "), Json::component("ByteFallback", []), Json::component("Fuse", [])];
-            if *leading != LeadingMark::Keep {
-                let strip = Decoder::Strip { content: ' ', start: 1, stop: 0 };
-                members.push(decoder_member(&strip, raw));
-            }
+            let members = members.iter().map(|m| decoder_member(m, raw)).collect::<Result<_>>()?;
             Json::component("Sequence", [("decoders", Json::List(members))])
         }
         Decoder::ByteLevel => byte_level(true, true, true),
@@ -267,7 +274,7 @@ fn decoder_member(of: &Decoder, raw: &Json) -> Json {
         Decoder::BpeSuffix(suffix) => Json::component("BPEDecoder", [("suffix", suffix.as_str().into())]),
         Decoder::ByteFallback => Json::component("ByteFallback", []),
         Decoder::Fuse => Json::component("Fuse", []),
-        Decoder::Replace { pattern, content } => replace(pattern, content),
+        Decoder::Replace { pattern, content } => replace(pattern, content)?,
         Decoder::Strip { content, start, stop } => Json::component(
             "Strip",
             [("content", (*content).into()), ("start", (*start).into()), ("stop", (*stop).into())],
@@ -281,5 +288,8 @@ fn decoder_member(of: &Decoder, raw: &Json) -> Json {
             ],
         ),
         Decoder::RawBytes => raw.clone(),
-    }
+        Decoder::SentencePiece { .. } => {
+            return Err(Error::unsupported("decoder", "SentencePiece's decoder among others", "use it alone"));
+        }
+    })
 }

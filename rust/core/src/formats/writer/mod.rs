@@ -10,12 +10,11 @@ mod pretty;
 
 use std::collections::BTreeMap;
 
+use crate::decode::byte_alphabet;
 use crate::error::{Error, Result};
-use crate::formats::alphabet::byte_alphabet;
 use crate::formats::tokenizer_json::{number, spellings};
 use crate::formats::{
-    AddedToken, Bpe, Decoder, Description, Model, Pattern, PreTokenizer, Source, Spellings, SplitBehavior, Symbols,
-    Unigram, UnigramFlavour,
+    AddedToken, Bpe, Decoder, Description, Model, Normalizer, Source, Spellings, Symbols, Unigram, UnigramFlavour,
 };
 use crate::ids::TokenId;
 
@@ -56,6 +55,64 @@ pub fn to_tokenizer_json(description: &Description) -> Result<Vec<u8>> {
     Ok(out.finish())
 }
 
+/// The pipeline as JSON text, without tables: `format`, `normalizer`, `pre_tokenizer`, `model` (its type and flags),
+/// `post_processor` and `decoder`, as `tokenizer.json` spells them.
+///
+/// What no stock component says is an object with `type` and `found`.
+pub fn describe(description: &Description) -> String {
+    let found = |type_name: &str, result: Result<Json>| {
+        result.unwrap_or_else(|error| Json::component(type_name, [("found", Json::from(error.to_string().as_str()))]))
+    };
+    let mut out = Pretty::default();
+    out.open(b'{');
+    let (model, flags) = match &description.model {
+        Model::Bpe(m) => (
+            "BPE",
+            vec![("byte_fallback", m.byte_fallback), ("fuse_unk", m.fuse_unk), ("ignore_merges", m.ignore_merges)],
+        ),
+        Model::Unigram(m) => ("Unigram", vec![("byte_fallback", m.byte_fallback), ("fuse_unk", m.fuse_unk)]),
+        Model::WordPiece(_) => ("WordPiece", vec![]),
+        Model::WordLevel(_) => ("WordLevel", vec![]),
+        Model::Trie(_) => ("Trie", vec![]),
+    };
+    out.key("format");
+    out.text(match description.source {
+        Source::TokenizerJson => "tokenizer.json",
+        Source::Tiktoken => "tiktoken",
+        Source::SentencePiece => "sentencepiece",
+        Source::Gguf => "gguf",
+        Source::Rwkv => "rwkv",
+    });
+    out.key("normalizer");
+    out.json(&found("Normalizer", components::normalizer(&without_tables(&description.normalizer))));
+    out.key("pre_tokenizer");
+    out.json(&found("PreTokenizer", components::pre_tokenizer(&description.pre_tokenizer)));
+    out.key("model");
+    out.open(b'{');
+    out.key("type");
+    out.text(model);
+    for (name, flag) in flags {
+        out.key(name);
+        out.json(&Json::from(flag));
+    }
+    out.close(b'}');
+    out.key("post_processor");
+    out.json(&components::post_processor(&description.post_processor, &|id| name_of(description, id)));
+    out.key("decoder");
+    out.json(&found("Decoder", components::decoder(&description.decoder, &Json::Null)));
+    out.close(b'}');
+    String::from_utf8_lossy(&out.finish()).into_owned()
+}
+
+/// The normalizer with its character maps left out.
+fn without_tables(normalizer: &Normalizer) -> Normalizer {
+    match normalizer {
+        Normalizer::Sequence(parts) => Normalizer::Sequence(parts.iter().map(without_tables).collect()),
+        Normalizer::Precompiled(_) => Normalizer::Precompiled(Vec::new()),
+        other => other.clone(),
+    }
+}
+
 /// The text of an id, for a template.
 fn name_of(description: &Description, id: TokenId) -> String {
     if let Some(token) = description.added_tokens.iter().find(|t| t.id == id) {
@@ -79,26 +136,17 @@ impl Parts {
             if contains_raw(&description.decoder) && !matches!(description.model, Model::Trie(_)) {
                 return Err(Error::unsupported("decoder", "raw bytes, of a model that has none", ""));
             }
-            let decoder = components::decoder(&description.decoder, &Json::Null);
-            return Ok(Self { pre_tokenizer: components::pre_tokenizer(&description.pre_tokenizer), decoder });
+            let decoder = components::decoder(&description.decoder, &Json::Null)?;
+            return Ok(Self { pre_tokenizer: components::pre_tokenizer(&description.pre_tokenizer)?, decoder });
         }
         // Raw bytes go through GPT-2's alphabet: the pieces are cut first, then spelt in it.
-        let cut = match &description.pre_tokenizer {
-            PreTokenizer::Split { pattern: Pattern::Regex(text), behavior: SplitBehavior::Isolated, invert: false } => {
-                // Only tiktoken's own patterns are in another syntax.
-                let text = match description.source {
-                    Source::Tiktoken => pattern::to_oniguruma(text)?,
-                    _ => text.clone(),
-                };
-                vec![components::split(&Pattern::Regex(text), SplitBehavior::Isolated, false)]
-            }
-            PreTokenizer::Sequence(members) if members.is_empty() => Vec::new(),
-            other => vec![components::pre_tokenizer(other)],
-        };
         let byte_level = components::byte_level(false, true, false);
-        let steps = cut.into_iter().chain([byte_level]).collect();
+        let steps = match components::pre_tokenizer(&description.pre_tokenizer)? {
+            Json::Null => vec![byte_level],
+            cut => vec![cut, byte_level],
+        };
         let pre_tokenizer = Json::component("Sequence", [("pretokenizers", Json::List(steps))]);
-        let decoder = components::decoder(&description.decoder, &components::byte_level(true, true, true));
+        let decoder = components::decoder(&description.decoder, &components::byte_level(true, true, true))?;
         Ok(Self { pre_tokenizer, decoder })
     }
 }
@@ -185,6 +233,7 @@ fn write_bpe(out: &mut Pretty, bpe: &Bpe, added: &[&AddedToken]) -> Result<()> {
         vocab.take_in(added)?;
         vocab.check_added(added)?;
     }
+    check_symbols(bpe)?;
     let optional = |text: &str| if text.is_empty() { Json::Null } else { Json::from(text) };
     let unk = match bpe.unk {
         Some(id) => Json::from(vocab.text(id)?),
@@ -214,6 +263,24 @@ fn write_bpe(out: &mut Pretty, bpe: &Bpe, added: &[&AddedToken]) -> Result<()> {
     }
     out.close(b']');
     out.close(b'}');
+    Ok(())
+}
+
+/// What SentencePiece says of single tokens and `tokenizers` cannot: refused where it could change ids.
+fn check_symbols(bpe: &Bpe) -> Result<()> {
+    let refuse = |what: &str| Err(Error::unsupported("model.vocab", what, "tokenizer.json has no such tokens"));
+    if !bpe.user_defined.is_empty() {
+        return refuse("user-defined symbols, which never merge");
+    }
+    if !bpe.undone.is_empty() {
+        return refuse("unused pieces, which are undone after merging");
+    }
+    // A longer spelling is no symbol in `tokenizers` either.
+    let never: hashbrown::HashSet<TokenId> = bpe.never.iter().copied().collect();
+    let one = |s: &[u8]| std::str::from_utf8(s).is_ok_and(|s| s.chars().count() == 1);
+    if bpe.vocab.iter().any(|(spelling, id)| never.contains(&id) && one(spelling)) {
+        return refuse("a control token of one character, which text never becomes");
+    }
     Ok(())
 }
 
@@ -268,11 +335,10 @@ struct Vocab {
 impl Vocab {
     /// `raw` spellings are bytes and become characters of the byte alphabet.
     fn new(spellings: &Spellings, raw: bool) -> Result<Self> {
-        let alphabet = byte_alphabet();
         let mut vocab = Self { by_id: BTreeMap::new(), by_text: hashbrown::HashMap::with_capacity(spellings.len()) };
         for (spelling, id) in spellings.iter() {
             let text = if raw {
-                spelling.iter().map(|&b| alphabet[usize::from(b)]).collect()
+                spelling.iter().map(|&b| byte_alphabet::char_of(b)).collect()
             } else {
                 utf8(spelling, id)?.to_owned()
             };
