@@ -254,10 +254,6 @@ class Tokenizer:
         return Tokenizer._build, (origin,)
 
     @property
-    def _declarations(self) -> Declarations:
-        return self._origin.source.declarations
-
-    @property
     def format(self) -> str:
         """The format it was read from: `tokenizer.json`, `tiktoken`, `sentencepiece`, ..."""
         return self._core.format
@@ -270,21 +266,22 @@ class Tokenizer:
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """Every id's bytes, kind and roles."""
-        return Vocabulary(self._core, self._declarations)
+        return Vocabulary(self._core, self.declarations)
 
     @property
     def chat_template(self) -> str | None:
         """The default chat template as Jinja text, or None. It is never rendered here."""
-        return self._declarations.chat_templates.get("default", self._core.chat_template)
+        return self.declarations.chat_templates.get("default", self._core.chat_template)
 
     @property
     def declarations(self) -> Declarations:
         """What the files beside the tokenizer say about its special tokens."""
-        return self._declarations
+        return self._origin.source.declarations
 
     def with_declarations(self, declarations: Declarations) -> Tokenizer:
         """Return the same tokenizer beside other files; ids and bytes are shared."""
-        return Tokenizer(self._core, declarations, self._name)
+        source = replace(self._origin.source, declarations=declarations)
+        return Tokenizer(self._core, replace(self._origin, source=source))
 
     def components(self) -> str:
         """Return the pipeline as JSON text, as `tokenizer.json` spells it, without tables."""
@@ -428,7 +425,7 @@ class Tokenizer:
         """
         from anyvocab._save import save
 
-        return save(self, self._declarations, folder, existing=existing)
+        return save(self, self.declarations, folder, existing=existing)
 
 
 def _available_threads() -> int:
