@@ -13,7 +13,6 @@ pub mod limits;
 pub mod normalize;
 pub mod pipeline;
 pub mod pretoken;
-
 pub mod trie;
 pub mod unigram;
 pub mod vocab;

@@ -89,9 +89,7 @@ fn read(
                 None => formats::tiktoken::read(data, pattern, special_tokens, limits),
             }
         }
-        #[cfg(any())]
         "sentencepiece" => formats::sentencepiece::read(data, limits),
-        #[cfg(any())]
         "gguf" => formats::gguf::read(data, limits),
         "rwkv" => formats::rwkv::read(data, limits),
         other => Err(Error::value(
@@ -258,12 +256,12 @@ impl Tokenizer {
     }
 
     fn to_json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let json: Vec<u8> = Vec::new();
+        let json = door::short(py, || formats::writer::to_tokenizer_json(self.encoder.description()))?;
         Ok(PyBytes::new(py, &json))
     }
 
     fn components(&self) -> String {
-        String::new()
+        formats::writer::describe(self.encoder.description())
     }
 }
 

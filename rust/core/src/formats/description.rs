@@ -205,7 +205,7 @@ pub struct Unigram {
     pub fuse_unk: bool,
     /// What differs between the two implementations of the same model.
     pub flavour: UnigramFlavour,
-    /// Pieces that are matched as a whole and never split, whatever their score (SentencePiece: user-defined symbols).
+    /// Pieces that score as [`UnigramFlavour::SentencePiece`] says, whatever their own score (user-defined symbols).
     pub user_defined: Vec<TokenId>,
     /// Pieces that are never produced from text (SentencePiece: control, unknown, unused and byte pieces).
     pub never: Vec<TokenId>,

@@ -8,7 +8,9 @@ use crate::ids::{NO_TOKEN, TokenId};
 use crate::limits::Limits;
 
 use super::table::{SpellingTable, seed_of};
-use super::{DeclaredRole, Decoder, Description, Model, Normalizer, PostProcessor, PreTokenizer, Source, Spellings, Trie};
+use super::{
+    DeclaredRole, Decoder, Description, Model, Normalizer, PostProcessor, PreTokenizer, Source, Spellings, Trie,
+};
 
 /// Reads a vocabulary such as `rwkv_vocab_v20230424.txt`.
 ///

@@ -54,7 +54,7 @@ pub fn read(data: &[u8], pattern: &str, special_tokens: &[(String, u32)], limits
         added_tokens,
         normalizer: Normalizer::default(),
         pre_tokenizer: PreTokenizer::Split {
-            pattern: Pattern::Regex(pattern.to_owned()),
+            pattern: Pattern::FancyRegex(pattern.to_owned()),
             behavior: SplitBehavior::Isolated,
             invert: false,
         },

@@ -222,6 +222,16 @@ impl<'t> View<'t> {
         }
     }
 
+    /// The span of the unit of `len` bytes that starts at `at`.
+    #[inline]
+    pub(crate) fn span_of_unit(&self, at: usize, len: usize) -> Span {
+        match self.spans {
+            Spans::Unknown => Span::at(0, at, at + len),
+            Spans::Same { base } => Span::at(base, at, at + len),
+            Spans::Known(spans) => spans[at],
+        }
+    }
+
     /// The character, or the subpart that is none, around byte `at`.
     fn unit_around(&self, at: usize) -> Range<usize> {
         for back in 0..=at.min(3) {

@@ -18,7 +18,7 @@ use unicode_normalization::{IsNormalized, char as ucd, is_nfc_quick, is_nfkc_qui
 use super::charset::in_ranges;
 use super::sink::Sink;
 use super::tables::NEWER;
-use super::text::{Part, ascii_prefix, parts};
+use super::text::{Part, ascii_prefix, parts, unit, units};
 
 /// The class of a character that the form may change.
 const UNSTABLE: u8 = 255;
@@ -99,8 +99,12 @@ impl Form {
 
     /// The class of `c`, from the data.
     fn class_of(self, c: char) -> u8 {
-        if is_newer(c) {
-            return 0;
+        // Two large blocks are not worth asking for, and Hangul syllables are decomposed by a rule.
+        match c {
+            '\u{3400}'..='\u{9fff}' => return 0,
+            '\u{ac00}'..='\u{d7a3}' => return if self.compose { 0 } else { UNSTABLE },
+            _ if is_newer(c) => return 0,
+            _ => {}
         }
         let stays = if self.compose {
             let quick = if self.compat { is_nfkc_quick(std::iter::once(c)) } else { is_nfc_quick(std::iter::once(c)) };
@@ -129,24 +133,24 @@ impl Form {
         let classes = self.classes();
         let bytes = text.as_bytes();
         let (mut at, mut starter, mut last) = (from, from, 0);
-        while at < bytes.len() {
-            if bytes[at] < 0x80 {
-                at += ascii_prefix(&bytes[at..]);
-                (starter, last) = (at - 1, 0);
+        while let Some(&byte) = bytes.get(at) {
+            if byte < 0x80 {
+                (starter, last) = (at, 0);
+                at += 1;
                 continue;
             }
-            let c = text[at..].chars().next()?;
-            let class = classes.get(c);
+            let (c, len) = unit(&bytes[at..]);
+            let class = c.map_or(0, |c| classes.get(c));
             if class == UNSTABLE || (class != 0 && class < last) {
-                let rest = &text[at + c.len_utf8()..];
-                let end = rest.char_indices().find(|&(_, c)| classes.get(c) == 0).map_or(rest.len(), |(i, _)| i);
-                return Some(starter..at + c.len_utf8() + end);
+                let is_stable = |c: Option<char>| c.is_none_or(|c| classes.get(c) == 0);
+                let next = units(&bytes[at + len..]).find(|&(_, _, c)| is_stable(c)).map(|(start, _, _)| start);
+                return Some(starter..next.map_or(bytes.len(), |next| at + len + next));
             }
             if class == 0 {
                 starter = at;
             }
             last = class;
-            at += c.len_utf8();
+            at += len;
         }
         None
     }

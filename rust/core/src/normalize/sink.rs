@@ -126,7 +126,7 @@ impl<'s> AlignedSink<'s> {
         let rest = self.source.bytes().get(self.at..).unwrap_or_default();
         if !rest.is_empty() {
             let len = unit(rest).1;
-            self.before = self.source.origin(self.at..self.at + len).unwrap_or(self.before);
+            self.before = self.source.span_of_unit(self.at, len);
             self.at += len;
         }
         self.before

@@ -47,40 +47,89 @@ impl<'t> Iterator for Parts<'t> {
 }
 
 /// A character or, at bytes that are no character, `None`; with its length in bytes. `bytes` is not empty.
-#[inline]
+///
+/// The inner loop of every component: characters of 1 to 3 bytes are decoded in place.
+#[inline(always)]
 pub(crate) fn unit(bytes: &[u8]) -> (Option<char>, usize) {
-    if bytes[0] < 0x80 {
-        return (Some(char::from(bytes[0])), 1);
+    let lead = bytes[0];
+    if lead < 0x80 {
+        return (Some(char::from(lead)), 1);
     }
-    // A character has at most 4 bytes; what follows it may be cut.
-    let head = &bytes[..bytes.len().min(4)];
-    match std::str::from_utf8(head) {
-        Ok(text) => text.chars().next().map_or((None, 1), |c| (Some(c), c.len_utf8())),
-        Err(error) if error.valid_up_to() > 0 => {
-            let text = std::str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default();
-            text.chars().next().map_or((None, 1), |c| (Some(c), c.len_utf8()))
+    if let [_, second, third, ..] = *bytes
+        && lead & 0xF0 == 0xE0
+    {
+        let tails = u32::from(second ^ 0x80) << 6 | u32::from(third ^ 0x80);
+        let c = u32::from(lead & 0xF) << 12 | tails;
+        // A byte that is no continuation sets a bit above its six; from_u32 refuses surrogates.
+        if (second ^ 0x80 | third ^ 0x80) < 0x40
+            && c >= 0x800
+            && let Some(c) = char::from_u32(c)
+        {
+            return (Some(c), 3);
         }
-        Err(error) => (None, error.error_len().unwrap_or(head.len())),
+    } else if let [_, second, ..] = *bytes
+        && (0xC2..0xE0).contains(&lead)
+        && second & 0xC0 == 0x80
+    {
+        return (char::from_u32(u32::from(lead & 0x1F) << 6 | u32::from(second & 0x3F)), 2);
+    }
+    any_unit(bytes)
+}
+
+/// [`unit`] in full, after table 3-7 of the Unicode standard.
+#[inline(never)]
+fn any_unit(bytes: &[u8]) -> (Option<char>, usize) {
+    let at = |i: usize| u32::from(bytes.get(i).copied().unwrap_or(0)); // 0 continues nothing
+    let is_tail = |b: u32| b & 0xC0 == 0x80;
+    let lead = at(0);
+    match lead {
+        0..0x80 => (char::from_u32(lead), 1),
+        0xC2..0xE0 => {
+            let second = at(1);
+            if is_tail(second) { (char::from_u32((lead & 0x1F) << 6 | second & 0x3F), 2) } else { (None, 1) }
+        }
+        0xE0..0xF0 => {
+            let (second, third) = (at(1), at(2));
+            let low = if lead == 0xE0 { 0xA0 } else { 0x80 };
+            let high = if lead == 0xED { 0x9F } else { 0xBF };
+            if second < low || second > high {
+                (None, 1)
+            } else if !is_tail(third) {
+                (None, 2)
+            } else {
+                (char::from_u32((lead & 0xF) << 12 | (second & 0x3F) << 6 | third & 0x3F), 3)
+            }
+        }
+        0xF0..0xF5 => {
+            let (second, third, fourth) = (at(1), at(2), at(3));
+            let low = if lead == 0xF0 { 0x90 } else { 0x80 };
+            let high = if lead == 0xF4 { 0x8F } else { 0xBF };
+            if second < low || second > high {
+                (None, 1)
+            } else if !is_tail(third) {
+                (None, 2)
+            } else if !is_tail(fourth) {
+                (None, 3)
+            } else {
+                let head = (lead & 7) << 18 | (second & 0x3F) << 12;
+                (char::from_u32(head | (third & 0x3F) << 6 | fourth & 0x3F), 4)
+            }
+        }
+        _ => (None, 1),
     }
 }
 
 /// The units of `text` from the left: characters, and maximal subparts that are none (`None`), each with its start and
 /// its end. O(n).
+#[inline]
 pub(crate) fn units(text: &[u8]) -> impl Iterator<Item = (usize, usize, Option<char>)> + '_ {
-    let mut base = 0;
-    parts(text).flat_map(move |part| {
-        let start = base;
-        let (chars, raw) = match part {
-            Part::Text(text) => {
-                base += text.len();
-                (text, None)
-            }
-            Part::Raw(bytes) => {
-                base += bytes.len();
-                ("", Some((start, base, None)))
-            }
-        };
-        chars.char_indices().map(move |(i, c)| (start + i, start + i + c.len_utf8(), Some(c))).chain(raw)
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let rest = text.get(at..).filter(|rest| !rest.is_empty())?;
+        let (c, len) = unit(rest);
+        let start = at;
+        at += len;
+        Some((start, at, c))
     })
 }
 

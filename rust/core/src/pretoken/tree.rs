@@ -226,7 +226,7 @@ fn push_steps(leaf: &PreTokenizer, in_alphabet: bool, limits: &Limits, steps: &m
                 steps.push(Step::Rewrite(Rewrite::PrefixSpace));
             }
             if *use_regex {
-                steps.push(Step::Cut(Box::new(Cut::gpt2(limits)?)));
+                steps.push(Step::Cut(Box::new(Cut::gpt2())));
             }
             if in_alphabet {
                 steps.push(Step::Rewrite(Rewrite::ToAlphabet));

@@ -1,6 +1,6 @@
 //! The fast encoder: a walk of the byte trie from every character boundary, flat cells, cuts where no token spans.
 
-use super::Engine;
+use super::{Engine, REBASE};
 use crate::formats::UnigramFlavour;
 use crate::ids::{NO_TOKEN, TokenId};
 
@@ -18,7 +18,8 @@ const KEPT: usize = 1 << 20;
 /// The memory of an encoder, kept between pieces. One per thread; its contents mean nothing between calls.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
-    /// `scores[i]`: the score of the best path that ends `i` bytes after the segment's start; NaN where none does yet.
+    /// `scores[i]`: the score of the best path that ends `i` bytes after the segment's start; NaN where none does yet; what lies beyond the segment
+    /// is stale.
     scores: Vec<f64>,
     /// `ranks[i]`: the last token of that path, meaningless where there is none.
     ranks: Vec<u32>,
@@ -27,10 +28,12 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes room for segments of `len` bytes; what is new has no path.
-    fn grow(&mut self, len: usize) {
-        self.scores.resize(len + 1, f64::NAN);
-        self.ranks.resize(len + 1, 0);
+    /// Makes room for segments of `len` bytes.
+    fn reserve(&mut self, len: usize) {
+        if self.scores.len() <= len {
+            self.scores.resize(len + 1, f64::NAN);
+            self.ranks.resize(len + 1, 0);
+        }
     }
 }
 
@@ -38,36 +41,16 @@ impl Engine {
     /// Calls `emit` with every id of `piece` and the number of bytes it stands for.
     #[inline(always)]
     pub(super) fn each(&self, piece: &[u8], scratch: &mut Scratch, mut emit: impl FnMut(TokenId, usize)) {
+        let mut plain = |id, _, len| emit(id, len);
         let valid = std::str::from_utf8(piece).is_ok();
         match (self.flavour, valid) {
-            (UnigramFlavour::Tokenizers, true) => self.segments::<false, true>(piece, scratch, &mut emit),
-            (UnigramFlavour::Tokenizers, false) => self.segments::<false, false>(piece, scratch, &mut emit),
-            (UnigramFlavour::SentencePiece, true) => self.segments::<true, true>(piece, scratch, &mut emit),
+            (UnigramFlavour::Tokenizers, true) => self.segments::<false, true>(piece, scratch, &mut plain),
+            (UnigramFlavour::Tokenizers, false) => self.segments::<false, false>(piece, scratch, &mut plain),
+            (UnigramFlavour::SentencePiece, true) => self.segments::<true, true>(piece, scratch, &mut plain),
             (UnigramFlavour::SentencePiece, false) => {
                 let mended = Mended::new(piece);
-                let mut at = 0;
-                let mut places = mended.places.iter().copied().peekable();
-                self.segments::<true, true>(&mended.bytes, scratch, &mut |id, len| {
-                    let end = at + len;
-                    let mut own = len;
-                    // Of the three bytes of a replacement the first two stand for nothing.
-                    while let Some(&place) = places.peek() {
-                        if place >= end {
-                            break;
-                        }
-                        if (at..end).contains(&place) {
-                            own -= 1;
-                        }
-                        if (at..end).contains(&(place + 1)) {
-                            own -= 1;
-                        }
-                        if place + 2 > end {
-                            break; // its second byte belongs to the next token
-                        }
-                        places.next();
-                    }
-                    at = end;
-                    emit(id, own);
+                self.segments::<true, true>(&mended.bytes, scratch, &mut |id, start, len| {
+                    emit(id, mended.original(start + len) - mended.original(start));
                 });
             }
         }
@@ -79,7 +62,7 @@ impl Engine {
         &self,
         piece: &[u8],
         scratch: &mut Scratch,
-        emit: &mut impl FnMut(TokenId, usize),
+        emit: &mut impl FnMut(TokenId, usize, usize),
     ) {
         let mut unknown = Run { start: 0, len: 0 };
         let mut at = 0;
@@ -108,7 +91,7 @@ impl Engine {
                     if unknown.len > 0 {
                         self.emit_unknown(piece, &mut unknown, emit);
                     }
-                    emit(id, len);
+                    emit(id, at, len);
                 }
                 at += len;
             }
@@ -144,8 +127,9 @@ impl Engine {
     ) -> (usize, f64) {
         let longest = self.trie.longest().max(4); // 4: an unknown character
         let segment = SEGMENT.max(longest);
-        scratch.scores.clear();
-        scratch.grow(rest.len().min(segment + longest));
+        let mut open = rest.len().min(segment + longest); // the places up to here are in use
+        scratch.reserve(open);
+        scratch.scores[..=open].fill(f64::NAN);
         scratch.scores[0] = score;
         let mut start = 0; // a character boundary
         let mut reach = 0; // the furthest end of a token that starts before `start`
@@ -155,14 +139,25 @@ impl Engine {
                     break;
                 }
                 let needed = rest.len().min(start + longest);
-                if scratch.scores.len() <= needed {
-                    scratch.grow(needed.max(start * 2).min(rest.len()));
+                if open < needed {
+                    let grown = needed.max(start * 2).min(rest.len());
+                    scratch.reserve(grown);
+                    scratch.scores[open + 1..=grown].fill(f64::NAN);
+                    open = grown;
                 }
             }
             let character = character_len::<VALID>(&rest[start..]);
-            let before = scratch.scores[start];
-            let scores = &mut scratch.scores[start + 1..];
-            let ranks = &mut scratch.ranks[start + 1..];
+            let mut before = scratch.scores[start];
+            if SINGLE && before.abs() > REBASE {
+                // The sums of all open paths, those to places further on included, are counted from here.
+                for score in &mut scratch.scores[start + 1..=reach] {
+                    *score = f64::from((*score - before) as f32);
+                }
+                before = 0.0;
+                scratch.scores[start] = before;
+            }
+            let scores = &mut scratch.scores[start + 1..=open];
+            let ranks = &mut scratch.ranks[start + 1..=open];
             let mut alone = false; // whether a token is just this character
             let mut last = 0;
             let mut node = self.trie.root();
@@ -174,20 +169,19 @@ impl Engine {
                     None => break,
                 }
                 if let Some(rank) = node.value() {
-                    let offer = self.scores[rank as usize] + before;
+                    let offer = sum::<SINGLE>(self.scores[rank as usize], before);
                     last = i + 1;
                     alone |= last == character;
                     // Not `offer > *best`: an end without a path (NaN) takes any offer.
                     #[allow(clippy::neg_cmp_op_on_partial_ord)]
-                    if !(offer <= *best) {
-                        *best = if SINGLE { f64::from(offer as f32) } else { offer };
-                        *best_rank = rank;
-                    }
+                    let better = !(offer <= *best);
+                    // Selected, not branched: which offer wins is hard to foresee.
+                    *best = if better { offer } else { *best };
+                    *best_rank = if better { rank } else { *best_rank };
                 }
             }
             if !alone {
-                let offer =
-                    if SINGLE { f64::from(self.unk_score as f32 + before as f32) } else { self.unk_score + before };
+                let offer = sum::<SINGLE>(self.unk_score, before);
                 last = last.max(character);
                 #[allow(clippy::neg_cmp_op_on_partial_ord)]
                 if !(offer <= scores[character - 1]) {
@@ -201,24 +195,24 @@ impl Engine {
         (start, scratch.scores[start])
     }
 
-    /// Emits a run of unknown characters and empties it.
+    /// Emits a run of unknown characters and empties it. `emit` takes an id, where it starts and its length.
     #[cold]
-    fn emit_unknown(&self, piece: &[u8], run: &mut Run, emit: &mut impl FnMut(TokenId, usize)) {
+    fn emit_unknown(&self, piece: &[u8], run: &mut Run, emit: &mut impl FnMut(TokenId, usize, usize)) {
         let bytes = &piece[run.start..run.start + run.len];
         run.len = 0;
         // `tokenizers` looks the joined text up again: with scores this far above zero it may be a token.
-        if self.flavour == UnigramFlavour::Tokenizers {
-            if let Some(rank) = self.trie.get(bytes) {
-                return emit(self.tokens[rank as usize].0, bytes.len());
-            }
+        if self.flavour == UnigramFlavour::Tokenizers
+            && let Some(rank) = self.trie.get(bytes)
+        {
+            return emit(self.tokens[rank as usize].0, run.start, bytes.len());
         }
-        if let Some(ids) = &self.byte_ids {
-            if bytes.iter().all(|byte| ids[usize::from(*byte)] != NO_TOKEN) {
-                return bytes.iter().for_each(|byte| emit(ids[usize::from(*byte)], 1));
-            }
+        if let Some(ids) = &self.byte_ids
+            && bytes.iter().all(|byte| ids[usize::from(*byte)] != NO_TOKEN)
+        {
+            return (run.start..).zip(bytes).for_each(|(at, byte)| emit(ids[usize::from(*byte)], at, 1));
         }
         if let Some(unk) = self.unk {
-            emit(unk, bytes.len());
+            emit(unk, run.start, bytes.len());
         }
     }
 }
@@ -227,6 +221,13 @@ impl Engine {
 struct Run {
     start: usize,
     len: usize,
+}
+
+/// The sum as the implementation has it. In f32 both are exact f32 values, and an f64 has more than twice the digits of an
+/// f32, so rounding their f64 sum gives the f32 sum.
+#[inline(always)]
+fn sum<const SINGLE: bool>(score: f64, before: f64) -> f64 {
+    if SINGLE { f64::from((score + before) as f32) } else { score + before }
 }
 
 /// The bytes of the first character; a byte that is not part of a well-formed sequence is one.
@@ -259,5 +260,12 @@ impl Mended {
             }
         }
         Self { bytes, places }
+    }
+
+    /// The place in the text before mending: of a replacement's three bytes the last stands for the original byte.
+    fn original(&self, at: usize) -> usize {
+        let before = self.places.partition_point(|place| *place < at);
+        let last = before.checked_sub(1).map_or(0, |i| 2.min(at - self.places[i]));
+        at - 2 * before.saturating_sub(1) - if before == 0 { 0 } else { last }
     }
 }

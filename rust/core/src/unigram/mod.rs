@@ -7,14 +7,14 @@
 //!
 //! | | `Tokenizers` | `SentencePiece` |
 //! |---|---|---|
-//! | scores, sums | f64 | f32; an offer is compared as the exact f64 sum and kept as f32 |
-//! | offer of an unknown character | f64 sum | f32 sum |
+//! | scores, sums | f64 | f32 |
+//! | sums start anew | never | at every place whose best sum is beyond 100 000 either way, for all open paths |
 //! | least score over | all pieces | the normal pieces |
-//! | user-defined pieces | as any other | `length in bytes * largest normal score - 0.1`, in f32, then f64 |
+//! | user-defined pieces | as any other | `0.1 * length in bytes - 0.1`, whatever their score |
 //! | a run of unknowns that is a token | is that token | is unknown |
 //!
 //! Sums are carried through a whole piece, so the result for a piece depends on the piece alone, but the result for a
-//! text is not that of its parts put together: in f32 the rounding of a sum depends on all that came before. A caller
+//! text is not that of its parts put together: the rounding of a sum depends on all that came before. A caller
 //! hands over exactly the pieces that the original model sees (SentencePiece: the whole normalized text) and may cache
 //! by whole piece.
 //!
@@ -39,6 +39,9 @@ use score::Scores;
 
 /// How far an unknown character lies below the least probable piece, in nats; both implementations name it so.
 pub const UNK_PENALTY: f64 = 10.0;
+
+/// SentencePiece counts sums anew when they pass this, for f32 to keep its digits (measured with 0.2.3; 0.2.1 did not).
+pub const REBASE: f64 = 100_000.0;
 
 /// A unigram encoder.
 #[derive(Clone, Debug)]

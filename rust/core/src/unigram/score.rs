@@ -6,6 +6,9 @@ use crate::{Error, Result};
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
+/// SentencePiece: what a user-defined piece weighs per byte after its first, in nats.
+const USER_DEFINED_PER_BYTE: f64 = 0.1;
+
 /// The numbers of a model.
 pub(super) struct Scores {
     /// By position in the vocabulary; `None` for pieces that text never produces.
@@ -48,19 +51,17 @@ impl Scores {
     fn single(model: &Unigram) -> Self {
         let never: HashSet<_> = model.never.iter().chain(&model.unk).collect();
         let user_defined: HashSet<_> = model.user_defined.iter().collect();
-        let (mut least, mut largest) = (f32::MAX, f32::MIN_POSITIVE); // where SentencePiece starts (FLT_MAX, FLT_MIN)
-        for ((_, id), score) in model.vocab.iter().zip(&model.scores) {
-            if !never.contains(&id) && !user_defined.contains(&id) {
-                least = least.min(*score as f32);
-                largest = largest.max(*score as f32);
-            }
-        }
+        let normal = model.vocab.iter().zip(&model.scores).filter(|((_, id), _)| {
+            !never.contains(id) && !user_defined.contains(id) // sentencepiece starts its minimum at FLT_MAX
+        });
+        let least = normal.fold(f32::MAX, |least, (_, score)| least.min(*score as f32));
         let pieces = model.vocab.iter().zip(&model.scores).map(|((spelling, id), score)| {
             if spelling.is_empty() || never.contains(&id) {
                 None
             } else if user_defined.contains(&id) {
-                // The product in f32, the difference in f64, as C++ computes `length * max_score_ - 0.1`.
-                Some(f64::from(spelling.len() as f32 * largest) - 0.1)
+                // Computed in f64 and kept in f32; measured with sentencepiece 0.2.3. (Up to 0.2.1 it was `length *
+                // largest normal score - 0.1`, and sums with it were compared in f64.)
+                Some(f64::from((spelling.len() as f64 * USER_DEFINED_PER_BYTE - USER_DEFINED_PER_BYTE) as f32))
             } else {
                 Some(f64::from(*score as f32))
             }

@@ -33,8 +33,7 @@ fn every_cut_into_two_tokens_is_a_merge_with_the_tokens_rank() {
 
 #[test]
 fn lines_may_stand_in_any_order_and_ranks_may_have_holes() {
-    let mut lines: Vec<String> =
-        String::from_utf8(file(&[b"ab"])).expect("ascii").lines().map(str::to_owned).collect();
+    let mut lines: Vec<String> = String::from_utf8(file(&[b"ab"])).expect("ascii").lines().map(str::to_owned).collect();
     lines.push(format!("{} 300", STANDARD.encode(b"abab")));
     lines.reverse();
     let bpe = model(lines.join("\r\n").as_bytes());

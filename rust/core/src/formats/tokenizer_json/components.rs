@@ -205,14 +205,24 @@ fn optional_true(fields: &Fields<'_>, name: &str) -> Result<bool> {
     if fields.get(name).is_some() { fields.bool(name) } else { Ok(true) }
 }
 
-/// Reads `decoder`; `null` is nothing.
+/// Reads `decoder`; `null` is nothing, which joins tokens with spaces. A sequence of nothing joins them with nothing,
+/// as `Fuse` does.
 pub(super) fn decoder(path: &str, value: &Value, limits: &Limits) -> Result<Decoder> {
     if value.is_null() {
         return Ok(Decoder::default());
     }
+    let decoder = decoder_step(path, value, limits)?;
+    Ok(if is_nothing(&decoder) { Decoder::Fuse } else { decoder })
+}
+
+fn is_nothing(decoder: &Decoder) -> bool {
+    matches!(decoder, Decoder::Sequence(members) if members.iter().all(is_nothing))
+}
+
+fn decoder_step(path: &str, value: &Value, limits: &Limits) -> Result<Decoder> {
     let f = Fields::new(path, value)?;
     match f.component()? {
-        "Sequence" => Ok(Decoder::Sequence(sequence(&f, "decoders", |p, v| member(p, v, limits, decoder))?)),
+        "Sequence" => Ok(Decoder::Sequence(sequence(&f, "decoders", |p, v| member(p, v, limits, decoder_step))?)),
         "ByteLevel" => {
             // None of its fields matters to decoding.
             f.only(&["add_prefix_space", "trim_offsets", "use_regex"])?;

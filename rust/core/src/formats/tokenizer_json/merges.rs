@@ -22,8 +22,8 @@ pub(super) fn read(
     limits: &Limits,
 ) -> Result<Vec<Merge>> {
     scan.field = "model.merges";
-    // A merge takes at least 5 bytes of the file; 24 is what real files need.
     let mut merges: Vec<Merge> = Vec::new();
+    let mut products: Vec<u32> = Vec::new();
     let (mut first, mut second) = (Vec::new(), Vec::new());
     let mut more = scan.open(b'[', b']')?;
     let pairs = more && scan.peek() == b'[';
@@ -65,12 +65,13 @@ pub(super) fn read(
             (&line[..space], &line[space + 1..])
         };
         merges.push(resolver.resolve(left, right, rank, index)?);
+        products.push(resolver.guess);
         rank = rank.checked_add(1).ok_or_else(|| shape(index, "more merges than ranks"))?;
         index += 1;
         more = scan.another(b']')?;
     }
     scan.field = "model";
-    keep_last(&mut merges);
+    keep_last(&mut merges, &products, vocab.len());
     Ok(merges)
 }
 
@@ -96,7 +97,7 @@ struct Resolver<'v> {
     prefix: &'v [u8],
     joined: Vec<u8>,
     /// Vocabularies are written in the order of their merges: the product mostly is the entry of the last product, or
-    /// the one after it.
+    /// the one after it. After a merge: the entry of its product.
     guess: u32,
 }
 
@@ -141,17 +142,17 @@ fn unknown(index: usize, spelling: &[u8], which: &str) -> Error {
 }
 
 /// Removes every merge whose pair comes again later. O(n) for real files: merges are chained by their product, and a
-/// product has no more pairs than places to cut it.
-fn keep_last(merges: &mut Vec<Merge>) {
+/// product has no more pairs than places to cut it. `products` are entries: ids are not yet checked against a bound.
+fn keep_last(merges: &mut Vec<Merge>, products: &[u32], entries: usize) {
     const NONE: u32 = u32::MAX;
-    let size = merges.iter().map(|m| m.product as usize + 1).max().unwrap_or(0);
-    let mut last_of_product = vec![NONE; size];
+    let mut last_of_product = vec![NONE; entries];
     let mut before = vec![NONE; merges.len()];
     let mut dropped = Vec::new();
-    for i in 0..merges.len() {
+    for (i, &product) in products.iter().enumerate() {
         let merge = merges[i];
+        let product = product as usize;
         let here = u32::try_from(i).expect("ranks are u32");
-        let head = last_of_product[merge.product as usize];
+        let head = last_of_product[product];
         // Unlink an earlier merge of the same pair, then put this one in front.
         let (mut at, mut above) = (head, NONE);
         while at != NONE {
@@ -160,7 +161,7 @@ fn keep_last(merges: &mut Vec<Merge>) {
             if (other.left, other.right) == (merge.left, merge.right) {
                 dropped.push(at);
                 if above == NONE {
-                    last_of_product[merge.product as usize] = below;
+                    last_of_product[product] = below;
                 } else {
                     before[above as usize] = below;
                 }
@@ -169,8 +170,8 @@ fn keep_last(merges: &mut Vec<Merge>) {
             above = at;
             at = below;
         }
-        before[i] = last_of_product[merge.product as usize];
-        last_of_product[merge.product as usize] = here;
+        before[i] = last_of_product[product];
+        last_of_product[product] = here;
     }
     if dropped.is_empty() {
         return;
@@ -193,7 +194,8 @@ mod tests {
     fn the_last_of_equal_pairs_stays() {
         let m = |left, right, product, rank| Merge { left, right, product, rank };
         let mut merges = vec![m(0, 1, 5, 0), m(2, 3, 6, 1), m(0, 1, 5, 2), m(4, 0, 5, 3), m(2, 3, 6, 4), m(0, 1, 5, 5)];
-        keep_last(&mut merges);
+        let products: Vec<u32> = merges.iter().map(|m| m.product).collect();
+        keep_last(&mut merges, &products, 7);
         assert_eq!(merges, [m(4, 0, 5, 3), m(2, 3, 6, 4), m(0, 1, 5, 5)]);
     }
 }

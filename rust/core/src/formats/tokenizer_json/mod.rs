@@ -145,7 +145,8 @@ fn version(scan: &mut Scanner<'_>) -> Result<()> {
     }
 }
 
-fn spellings(model: &Model) -> &Spellings {
+/// The tokens of a model.
+pub(crate) fn spellings(model: &Model) -> &Spellings {
     match model {
         Model::Bpe(m) => &m.vocab,
         Model::Unigram(m) => &m.vocab,
@@ -187,3 +188,6 @@ impl Owners {
         self.entry_of.get(id as usize).is_some_and(|&entry| entry != u32::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests;

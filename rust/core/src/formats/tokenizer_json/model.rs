@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::decode::byte_alphabet;
 use crate::error::{Error, Result};
-use crate::formats::alphabet::byte_alphabet;
 use crate::formats::table::SpellingTable;
 use crate::formats::{Bpe, Merge, Model, Spellings, Symbols, Unigram, UnigramFlavour, WordLevel, WordPiece};
 use crate::ids::TokenId;
@@ -372,7 +372,7 @@ fn dropout(parts: &Parts) -> Result<()> {
 /// Where all 256 characters of the byte alphabet are tokens there is none, and the name is idle; else it is an error.
 fn check_unk_is_idle(token: &str, vocab: &Spellings, table: &SpellingTable) -> Result<()> {
     let bytes_covered =
-        byte_alphabet().iter().all(|c| table.get(c.encode_utf8(&mut [0; 4]).as_bytes(), vocab).is_some());
+        byte_alphabet::CHARS.iter().all(|c| table.get(c.encode_utf8(&mut [0; 4]).as_bytes(), vocab).is_some());
     if bytes_covered {
         return Ok(());
     }

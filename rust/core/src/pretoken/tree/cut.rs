@@ -37,9 +37,9 @@ impl Cut {
         Ok(Self::Matches { matcher: Matcher::Search(Search::new(pattern, limits)?), behavior, invert })
     }
 
-    pub(super) fn gpt2(limits: &Limits) -> Result<Self> {
+    pub(super) fn gpt2() -> Self {
         let matcher = Matcher::Search(Search::Regex(Box::new(Splitter::gpt2())));
-        Ok(Self::Matches { matcher, behavior: SplitBehavior::Isolated, invert: false })
+        Self::Matches { matcher, behavior: SplitBehavior::Isolated, invert: false }
     }
 
     pub(super) fn whitespace() -> Self {
