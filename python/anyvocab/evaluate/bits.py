@@ -159,6 +159,7 @@ def load_model(source: str | os.PathLike[str]) -> Any:
     try:
         import torch
         from transformers import AutoModelForCausalLM
+        from transformers.utils import logging as transformers_logging
     except ImportError as error:
         raise errors.build(
             errors.MissingExtra,
@@ -166,6 +167,8 @@ def load_model(source: str | os.PathLike[str]) -> Any:
             field="model",
             fix="install them with `pip install 'anyvocab[models]'`",
         ) from error
+    had_bar = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # library code prints nothing
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -182,6 +185,9 @@ def load_model(source: str | os.PathLike[str]) -> Any:
             file=text,
             fix="check the folder with `anyvocab doctor`",
         ) from error
+    finally:
+        if had_bar:
+            transformers_logging.enable_progress_bar()
     return model.eval()
 
 
