@@ -72,7 +72,7 @@ format: $(VENV)/.tools ## let rustfmt and ruff write
 
 build: $(VENV)/.extension $(if $(EXTRAS),$(VENV)/.extra-$(EXTRAS)) ## .venv with the extension, in release mode
 
-rust-test:
+rust-test: $(VENV)/.venv
 	cargo test --workspace --locked
 
 # Last, so that pytest's closing line is the last one.

@@ -57,6 +57,7 @@ _SUFFIXES = {
     ".model": "sentencepiece",
     ".tiktoken": "tiktoken",
     ".gguf": "gguf",
+    ".rwkv": "rwkv",
     ".txt": "rwkv",
 }
 _TIKTOKEN_LINE = re.compile(rb"[A-Za-z0-9+/]{2,}={0,2} [0-9]+\r?")

@@ -1,14 +1,10 @@
-"""`anyvocab doctor`: static checks of a tokenizer or a model folder.
-
-A check is a function that yields findings; `@check` registers it under its function's name.
-Exit code 3 when one of them is a failure.
-"""
+"""`anyvocab doctor`: static checks of a tokenizer or a model folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,49 +18,31 @@ from anyvocab.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from anyvocab import Tokenizer
+    from anyvocab.doctor import Report
 
 __all__ = ["command"]
 
-Level = Literal["failure", "warning", "note"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a check found: where, what, and how to mend it."""
-
-    level: Level
-    check: str
-    where: str
-    found: str
-    fix: str = ""
-
-
-@dataclass(frozen=True)
-class Patient:
-    """What is checked: a tokenizer and, where known, the rows of the model's matrix."""
-
-    tokenizer: Tokenizer
-    rows: int | None
-
-
-_Check = Callable[[Patient], Iterator[Finding]]
-_CHECKS: dict[str, _Check] = {}
-
-
-def check(function: _Check) -> _Check:
-    """Register a check under its name."""
-    _CHECKS[function.__name__.strip("_")] = function
-    return function
+FORMAT_VERSION = 1
+_STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
 
 
 def command(
     source: SourceArgument,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The model's folder, where it is not the tokenizer's.",
+            exists=True,
+            file_okay=False,
+            show_default=False,
+        ),
+    ] = None,
     rows: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="Rows of the model's embedding matrix; from config.json when left out.",
+            help="Rows of the model's embedding matrix; from its files when left out.",
             show_default=False,
         ),
     ] = None,
@@ -72,58 +50,62 @@ def command(
     revision: RevisionOption = None,
     json: JsonOption = False,
 ) -> ExitCode:
-    """Check a tokenizer or a model folder; exit code 3 when something is wrong."""
+    """Check a tokenizer or a model folder; exit code 3 when something is broken."""
     from anyvocab import Tokenizer
+    from anyvocab.doctor import Patient, examine
 
     output = Output(json=json)
     tokenizer = Tokenizer.load(source, pattern=pattern, revision=revision)
-    patient = Patient(tokenizer, rows)
-    findings = [finding for one in _CHECKS.values() for finding in one(patient)]
-    failed = any(finding.level == "failure" for finding in findings)
+    patient = Patient.of(tokenizer, folder=_folder(source), model=model, rows=rows)
+    report = examine(patient)
     if json:
-        output.document(
-            {
-                "source": source,
-                "ok": not failed,
-                "checks": list(_CHECKS),
-                "findings": [asdict(finding) for finding in findings],
-            }
-        )
+        output.document(_document(source, model, report))
     else:
-        if findings:
-            output.table(
-                ["level", "check", "where", "found", "fix"],
-                [list(asdict(finding).values()) for finding in findings],
+        _print(output, report)
+    return ExitCode.DONE if report.ok else ExitCode.VERIFICATION_FAILED
+
+
+def _folder(source: str) -> Path | None:
+    """Return the folder a source stands for; None for files and hub ids."""
+    if source.startswith("pico:"):
+        from anyvocab.pico import path
+
+        return path(source.removeprefix("pico:"))
+    place = Path(source)
+    return place if place.is_dir() else None
+
+
+def _document(source: str, model: Path | None, report: Report) -> dict[str, object]:
+    return {
+        "format_version": FORMAT_VERSION,
+        "source": source,
+        "model": None if model is None else str(model),
+        "ok": report.ok,
+        "counts": {name: report.count(name) for name in ("error", "warning", "info")},
+        "checks": list(report.checks),
+        "findings": [asdict(finding) for finding in report.findings],
+    }
+
+
+def _print(output: Output, report: Report) -> None:
+    from rich.text import Text
+
+    for finding in report.findings:
+        line = Text()
+        line.append(f"{finding.severity:8}", _STYLES[finding.severity])
+        line.append(finding.check, "bold")
+        line.append(f"  {finding.where}", "dim")
+        output.console.print(line)
+        output.text(f"        {finding.found}")
+        if finding.fix:
+            output.text(
+                f"        fix: {finding.fix}"
+                if finding.severity != "info"
+                else f"        {finding.fix}"
             )
-        count = sum(finding.level == "failure" for finding in findings)
-        output.text(f"{len(_CHECKS)} checks, {len(findings)} findings, {count} failures")
-    return ExitCode.VERIFICATION_FAILED if failed else ExitCode.DONE
-
-
-@check
-def _declarations(patient: Patient) -> Iterator[Finding]:
-    """Configuration files name ids and tokens that exist."""
-    for problem in patient.tokenizer.vocabulary.roles.problems:
-        yield Finding(
-            "failure", "declarations", problem.source, problem.found, "name a token that exists"
-        )
-
-
-@check
-def _rows(patient: Patient) -> Iterator[Finding]:
-    """Every id has a row in the model's matrix."""
-    vocabulary = patient.tokenizer.vocabulary
-    if patient.rows is None:
-        return
-    beyond = vocabulary.ids_beyond(patient.rows)
-    if beyond:
-        yield Finding(
-            "failure",
-            "rows",
-            f"ids {beyond.start}..{beyond.stop - 1}",
-            f"no row: the matrix has {patient.rows}",
-            "resize the model's embeddings",
-        )
-    padded = vocabulary.padded_rows(patient.rows)
-    if padded:
-        yield Finding("note", "rows", f"rows {padded.start}..{padded.stop - 1}", "belong to no id")
+    if report.findings:
+        output.text("")
+    output.text(
+        f"{len(report.checks)} checks: {report.count('error')} errors, "
+        f"{report.count('warning')} warnings, {report.count('info')} notes"
+    )

@@ -27,7 +27,7 @@ TOKENIZERS = {
 
 CARD = """---
 license: other
-license_name: apache-2.0-or-mit-weights-psf-2.0-text
+license_name: apache-2.0-weights-psf-2.0-text
 language: [en]
 library_name: transformers
 pipeline_tag: text-generation
@@ -79,7 +79,7 @@ Held out: {held_out_names}.
 The text is CPython's, copyright the Python Software Foundation and its contributors, under
 PSF-2.0 (and the licences it lists for incorporated software). A model this small can repeat
 passages of it; such passages stay under that licence. The weights are released as the rest of
-anyvocab is, under Apache-2.0 or MIT.
+anyvocab is, under Apache-2.0.
 
 ## Recipe
 

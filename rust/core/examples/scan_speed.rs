@@ -13,13 +13,7 @@ struct Cut<'t>(&'t [u8]);
 
 impl ScannerVisitor<(usize, usize)> for Cut<'_> {
     fn visit<S: Scanner>(self, scanner: S) -> (usize, usize) {
-        let (mut pieces, mut sum, mut pos) = (0, 0usize, 0);
-        while pos < self.0.len() {
-            pos = scanner.next(self.0, pos);
-            pieces += 1;
-            sum = sum.wrapping_add(pos);
-        }
-        (pieces, sum)
+        scanner.pieces(self.0).fold((0, 0), |(pieces, sum), end| (pieces + 1, sum ^ end))
     }
 }
 

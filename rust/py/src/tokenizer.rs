@@ -261,7 +261,7 @@ impl Tokenizer {
     }
 
     fn components(&self) -> String {
-        String::new()
+        formats::writer::describe(self.encoder.description())
     }
 }
 

@@ -72,7 +72,7 @@ impl Vocabulary {
     }
 
     fn unreachable<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray1<TokenId>>> {
-        let ids: Vec<TokenId> = Vec::new();
+        let ids = door::short(py, || self.encoder.unreachable(&self.core))?;
         Ok(ids.into_pyarray(py))
     }
 }

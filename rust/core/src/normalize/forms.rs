@@ -99,8 +99,12 @@ impl Form {
 
     /// The class of `c`, from the data.
     fn class_of(self, c: char) -> u8 {
-        if is_newer(c) {
-            return 0;
+        // Two large blocks are not worth asking for, and Hangul syllables are decomposed by a rule.
+        match c {
+            '\u{3400}'..='\u{9fff}' => return 0,
+            '\u{ac00}'..='\u{d7a3}' => return if self.compose { 0 } else { UNSTABLE },
+            _ if is_newer(c) => return 0,
+            _ => {}
         }
         let stays = if self.compose {
             let quick = if self.compat { is_nfkc_quick(std::iter::once(c)) } else { is_nfc_quick(std::iter::once(c)) };

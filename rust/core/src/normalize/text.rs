@@ -48,9 +48,37 @@ impl<'t> Iterator for Parts<'t> {
 
 /// A character or, at bytes that are no character, `None`; with its length in bytes. `bytes` is not empty.
 ///
-/// Written out after table 3-7 of the Unicode standard: this is the inner loop of every component.
-#[inline]
+/// The inner loop of every component: characters of 1 to 3 bytes are decoded in place.
+#[inline(always)]
 pub(crate) fn unit(bytes: &[u8]) -> (Option<char>, usize) {
+    let lead = bytes[0];
+    if lead < 0x80 {
+        return (Some(char::from(lead)), 1);
+    }
+    if let [_, second, third, ..] = *bytes
+        && lead & 0xF0 == 0xE0
+    {
+        let tails = u32::from(second ^ 0x80) << 6 | u32::from(third ^ 0x80);
+        let c = u32::from(lead & 0xF) << 12 | tails;
+        // A byte that is no continuation sets a bit above its six; from_u32 refuses surrogates.
+        if (second ^ 0x80 | third ^ 0x80) < 0x40
+            && c >= 0x800
+            && let Some(c) = char::from_u32(c)
+        {
+            return (Some(c), 3);
+        }
+    } else if let [_, second, ..] = *bytes
+        && (0xC2..0xE0).contains(&lead)
+        && second & 0xC0 == 0x80
+    {
+        return (char::from_u32(u32::from(lead & 0x1F) << 6 | u32::from(second & 0x3F)), 2);
+    }
+    any_unit(bytes)
+}
+
+/// [`unit`] in full, after table 3-7 of the Unicode standard.
+#[inline(never)]
+fn any_unit(bytes: &[u8]) -> (Option<char>, usize) {
     let at = |i: usize| u32::from(bytes.get(i).copied().unwrap_or(0)); // 0 continues nothing
     let is_tail = |b: u32| b & 0xC0 == 0x80;
     let lead = at(0);

@@ -10,6 +10,7 @@ mod decoding;
 mod engine;
 mod general;
 mod incremental;
+mod reach;
 mod shape;
 #[cfg(test)]
 mod tests;

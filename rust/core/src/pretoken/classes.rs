@@ -63,7 +63,8 @@ const V3_CJK_RANGES: [(u32, u32); 3] = [(0x4E00, 0x9FA5), (0x3040, 0x309F), (0x3
 /// The classes of ASCII bytes; 0 for the others.
 pub static ASCII: [Class; 256] = ascii_classes();
 
-const fn ascii_classes() -> [Class; 256] {
+/// [`ASCII`], for what is computed at compile time.
+pub const fn ascii_classes() -> [Class; 256] {
     let mut table = [0; 256];
     let mut b = 0u8;
     while b < 0x80 {

@@ -11,7 +11,7 @@ pub mod reference;
 pub mod splitter;
 pub mod tree;
 
-pub use known::{Known, Scanner, ScannerVisitor, recognise, with_scanner};
+pub use known::{Known, Pieces, Scanner, ScannerVisitor, recognise, with_scanner};
 pub use splitter::{Flavour, Matches, Splitter};
 
 #[cfg(test)]

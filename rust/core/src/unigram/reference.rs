@@ -1,7 +1,7 @@
 //! The definition, line by line, in either implementation's arithmetic.
 
-use super::fallback_byte;
 use super::score::Scores;
+use super::{REBASE, fallback_byte};
 use crate::formats::{Unigram, UnigramFlavour};
 use crate::ids::TokenId;
 use std::collections::HashMap;
@@ -55,7 +55,13 @@ pub fn encode(model: &Unigram, piece: &[u8]) -> Vec<(TokenId, usize)> {
     let add = |a: f64, b: f64| if single { f64::from(a as f32 + b as f32) } else { a + b };
     let mut start = 0;
     for character in characters {
-        let before = best[start].map_or(0.0, |step| step.score);
+        let mut before = best[start].map_or(0.0, |step| step.score);
+        if single && before.abs() > REBASE {
+            for step in best[start + 1..].iter_mut().take(longest.max(4)).flatten() {
+                step.score = f64::from((step.score - before) as f32);
+            }
+            before = 0.0;
+        }
         let mut alone = false;
         for len in 1..=longest.min(text.len() - start) {
             if let Some((id, score)) = vocab.get(&text[start..start + len]) {

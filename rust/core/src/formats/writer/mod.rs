@@ -13,7 +13,9 @@ use std::collections::BTreeMap;
 use crate::decode::byte_alphabet;
 use crate::error::{Error, Result};
 use crate::formats::tokenizer_json::{number, spellings};
-use crate::formats::{AddedToken, Bpe, Decoder, Description, Model, Spellings, Symbols, Unigram, UnigramFlavour};
+use crate::formats::{
+    AddedToken, Bpe, Decoder, Description, Model, Normalizer, Source, Spellings, Symbols, Unigram, UnigramFlavour,
+};
 use crate::ids::TokenId;
 
 use pretty::{Json, Pretty};
@@ -51,6 +53,64 @@ pub fn to_tokenizer_json(description: &Description) -> Result<Vec<u8>> {
     model(&mut out, description, &added)?;
     out.close(b'}');
     Ok(out.finish())
+}
+
+/// The pipeline as JSON text, without tables: `format`, `normalizer`, `pre_tokenizer`, `model` (its type and flags),
+/// `post_processor` and `decoder`, as `tokenizer.json` spells them.
+///
+/// What no stock component says is an object with `type` and `found`.
+pub fn describe(description: &Description) -> String {
+    let found = |type_name: &str, result: Result<Json>| {
+        result.unwrap_or_else(|error| Json::component(type_name, [("found", Json::from(error.to_string().as_str()))]))
+    };
+    let mut out = Pretty::default();
+    out.open(b'{');
+    let (model, flags) = match &description.model {
+        Model::Bpe(m) => (
+            "BPE",
+            vec![("byte_fallback", m.byte_fallback), ("fuse_unk", m.fuse_unk), ("ignore_merges", m.ignore_merges)],
+        ),
+        Model::Unigram(m) => ("Unigram", vec![("byte_fallback", m.byte_fallback), ("fuse_unk", m.fuse_unk)]),
+        Model::WordPiece(_) => ("WordPiece", vec![]),
+        Model::WordLevel(_) => ("WordLevel", vec![]),
+        Model::Trie(_) => ("Trie", vec![]),
+    };
+    out.key("format");
+    out.text(match description.source {
+        Source::TokenizerJson => "tokenizer.json",
+        Source::Tiktoken => "tiktoken",
+        Source::SentencePiece => "sentencepiece",
+        Source::Gguf => "gguf",
+        Source::Rwkv => "rwkv",
+    });
+    out.key("normalizer");
+    out.json(&found("Normalizer", components::normalizer(&without_tables(&description.normalizer))));
+    out.key("pre_tokenizer");
+    out.json(&found("PreTokenizer", components::pre_tokenizer(&description.pre_tokenizer)));
+    out.key("model");
+    out.open(b'{');
+    out.key("type");
+    out.text(model);
+    for (name, flag) in flags {
+        out.key(name);
+        out.json(&Json::from(flag));
+    }
+    out.close(b'}');
+    out.key("post_processor");
+    out.json(&components::post_processor(&description.post_processor, &|id| name_of(description, id)));
+    out.key("decoder");
+    out.json(&found("Decoder", components::decoder(&description.decoder, &Json::Null)));
+    out.close(b'}');
+    String::from_utf8_lossy(&out.finish()).into_owned()
+}
+
+/// The normalizer with its character maps left out.
+fn without_tables(normalizer: &Normalizer) -> Normalizer {
+    match normalizer {
+        Normalizer::Sequence(parts) => Normalizer::Sequence(parts.iter().map(without_tables).collect()),
+        Normalizer::Precompiled(_) => Normalizer::Precompiled(Vec::new()),
+        other => other.clone(),
+    }
 }
 
 /// The text of an id, for a template.

@@ -1,9 +1,9 @@
 //! The sequences of splits of deepseek-coder and of DeepSeek-V3.
 
-use super::Scanner;
-use super::eye::Eye;
+use super::eye::{Eye, NONE, needs};
+use super::{Scanner, block};
 use crate::pretoken::classes::{
-    CODER_CJK, Class, Classes, LETTER, MARK, NEWLINE, NUMBER, NUMERIC, PUNCT, SPACE, SYMBOL, V3_CJK,
+    CODER_CJK, Class, Classes, LETTER, MARK, NEWLINE, NUMBER, NUMERIC, PUNCT, SIGN, SPACE, SYMBOL, V3_CJK,
 };
 
 /// `[\r\n]`, `\s?\p{L}+`, `\s?\p{P}+`, `[一-龥ࠀ-一가-퟿]+` and single digits, one after the other, all isolated.
@@ -16,12 +16,23 @@ pub struct DeepSeekCoder {
 }
 
 impl DeepSeekCoder {
+    const NEEDS: [u8; 256] = needs(LETTER, SPACE, None, None);
+
     pub(super) fn new() -> Self {
         Self { classes: Classes::get() }
     }
 
     #[inline(always)]
     fn scan<const TRACK: bool>(&self, text: &[u8], pos: usize) -> (usize, usize) {
+        let mut eye = Eye::<TRACK>::new(text, self.classes);
+        if let Some(end) = eye.short_word(pos, &Self::NEEDS) {
+            return (end, eye.reach());
+        }
+        self.scan_any::<TRACK>(text, pos)
+    }
+
+    #[inline(never)]
+    fn scan_any<const TRACK: bool>(&self, text: &[u8], pos: usize) -> (usize, usize) {
         let mut eye = Eye::<TRACK>::new(text, self.classes);
         let end = Self::end(&mut eye, pos);
         (end, eye.reach())
@@ -74,6 +85,11 @@ impl Scanner for DeepSeekCoder {
     }
 
     #[inline]
+    fn cuts_ahead(&self, text: &[u8], pos: usize) -> u64 {
+        block::coder(text, pos)
+    }
+
+    #[inline]
     fn next_with_reach(&self, text: &[u8], pos: usize) -> (usize, usize) {
         self.scan::<true>(text, pos)
     }
@@ -91,12 +107,24 @@ pub struct DeepSeekV3 {
 }
 
 impl DeepSeekV3 {
+    /// All of ASCII but digits and line ends may stand in front of ASCII letters.
+    const NEEDS: [u8; 256] = needs(LETTER, SPACE | SIGN, None, None);
+
     pub(super) fn new() -> Self {
         Self { classes: Classes::get() }
     }
 
     #[inline(always)]
     fn scan<const TRACK: bool>(&self, text: &[u8], pos: usize) -> (usize, usize) {
+        let mut eye = Eye::<TRACK>::new(text, self.classes);
+        if let Some(end) = eye.short_word(pos, &Self::NEEDS) {
+            return (end, eye.reach());
+        }
+        self.scan_any::<TRACK>(text, pos)
+    }
+
+    #[inline(never)]
+    fn scan_any<const TRACK: bool>(&self, text: &[u8], pos: usize) -> (usize, usize) {
         let mut eye = Eye::<TRACK>::new(text, self.classes);
         let end = Self::end(&mut eye, pos);
         (end, eye.reach())
@@ -177,6 +205,11 @@ impl Scanner for DeepSeekV3 {
     #[inline]
     fn next(&self, text: &[u8], pos: usize) -> usize {
         self.scan::<false>(text, pos).0
+    }
+
+    #[inline]
+    fn cuts_ahead(&self, text: &[u8], pos: usize) -> u64 {
+        block::lines::<NONE, 3, false, false, true>(text, pos)
     }
 
     #[inline]

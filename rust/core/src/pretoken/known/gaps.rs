@@ -2,7 +2,7 @@
 
 use super::Scanner;
 use super::eye::Eye;
-use crate::pretoken::classes::{Class, Classes, LETTER, NEWLINE, NUMBER, PUNCT, SIGN, SLASH, SPACE};
+use crate::pretoken::classes::{Class, Classes, LETTER, NEWLINE, NUMBER, SIGN, SLASH, SPACE};
 
 /// `\p{N}{1,3}| ?[^\s\p{L}\p{N}]{2,}[\r\n/]*| +(?!\S)`, the matches and what lies between them.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +53,9 @@ impl SuperBpe {
         }
         let start = if space { i + 1 } else { i };
         let (one, one_len) = if space { eye.at(start) } else { (class, len) };
+        if space && one & LETTER != 0 {
+            return None;
+        }
         if one & SIGN != 0 && eye.at(start + one_len).0 & SIGN != 0 {
             let end = eye.run(start, |c| c & SIGN != 0);
             return Some(eye.run(end, |c| c & (NEWLINE | SLASH) != 0));
@@ -105,22 +108,24 @@ impl Bloom {
     #[inline(always)]
     fn at<const TRACK: bool>(eye: &mut Eye<'_, TRACK>, i: usize) -> (bool, usize) {
         let (class, len) = eye.at(i);
-        let barred = class == 0
-            || class & SPACE != 0
-            || eye.text[i] == b'|'
-            || (class & PUNCT != 0
-                && matches!(
-                    &eye.text[i..i + len],
-                    b"(" | b")" | b"." | b"," | b"!" | b"?"
-                        | b"\xE2\x80\xA6" // …
-                        | b"\xE3\x80\x82" // 。
-                        | b"\xEF\xBC\x8C" // ，
-                        | b"\xE3\x80\x81" // 、
-                        | b"\xE0\xA5\xA4" // ।
-                        | b"\xDB\x94" // ۔
-                        | b"\xD8\x8C" // ،
-                ));
-        (!barred, len)
+        let belongs = if class & (LETTER | NUMBER) != 0 {
+            true
+        } else if class & SPACE != 0 || class == 0 {
+            false
+        } else {
+            !matches!(
+                &eye.text[i..i + len],
+                b"(" | b")" | b"|" | b"." | b"," | b"!" | b"?"
+                    | b"\xE2\x80\xA6" // …
+                    | b"\xE3\x80\x82" // 。
+                    | b"\xEF\xBC\x8C" // ，
+                    | b"\xE3\x80\x81" // 、
+                    | b"\xE0\xA5\xA4" // ।
+                    | b"\xDB\x94" // ۔
+                    | b"\xD8\x8C" // ،
+            )
+        };
+        (belongs, len)
     }
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! GPT-2's pattern, alone and behind `Digits`.
 
-use super::Scanner;
-use super::eye::{EXACT, Eye};
+use super::eye::{EXACT, Eye, needs};
+use super::{Scanner, block};
 use crate::pretoken::classes::{Class, Classes, LATER_NUMBER, LETTER, NUMBER, NUMERIC, SIGN, SPACE};
 
 /// `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`.
@@ -14,6 +14,8 @@ pub struct Gpt2<const DIGITS: bool> {
 }
 
 impl<const DIGITS: bool> Gpt2<DIGITS> {
+    const NEEDS: [u8; 256] = needs(LETTER, SPACE, Some(b' '), None);
+
     pub(super) fn new() -> Self {
         Self { classes: Classes::get() }
     }
@@ -21,33 +23,41 @@ impl<const DIGITS: bool> Gpt2<DIGITS> {
     #[inline(always)]
     fn scan<const TRACK: bool>(&self, text: &[u8], pos: usize) -> (usize, usize) {
         let mut eye = Eye::<TRACK>::new(text, self.classes);
+        if let Some(end) = eye.short_word(pos, &Self::NEEDS) {
+            return (end, eye.reach());
+        }
+        self.scan_any::<TRACK>(text, pos)
+    }
+
+    #[inline(never)]
+    fn scan_any<const TRACK: bool>(&self, text: &[u8], pos: usize) -> (usize, usize) {
+        let mut eye = Eye::<TRACK>::new(text, self.classes);
         let end = Self::end(&mut eye, pos);
         (end, eye.reach())
     }
 
     #[inline(always)]
     fn end<const TRACK: bool>(eye: &mut Eye<'_, TRACK>, pos: usize) -> usize {
+        let sign: Class = if DIGITS { SIGN & !LATER_NUMBER } else { SIGN };
         let first = eye.text[pos];
         let start = pos + usize::from(first == b' ');
-        let end = eye.letters(start, |c| c & LETTER != 0);
-        if end > start {
-            return end;
+        let (class, len) = eye.at(start);
+        if class & LETTER != 0 {
+            return eye.letters(start + len, |c| c & LETTER != 0);
         }
         if first == b'\''
             && let Some(end) = eye.contraction::<EXACT>(pos)
         {
             return end;
         }
-        let sign: Class = if DIGITS { SIGN & !LATER_NUMBER } else { SIGN };
-        let (class, len) = eye.at(start);
+        if class & sign != 0 {
+            return eye.run(start + len, |c| c & sign != 0);
+        }
         if DIGITS && class & NUMERIC != 0 {
             return if start > pos { start } else { pos + len };
         }
         if class & NUMBER != 0 {
-            return eye.run(start, |c| c & NUMBER != 0);
-        }
-        if class & sign != 0 {
-            return eye.run(start, |c| c & sign != 0);
+            return eye.run(start + len, |c| c & NUMBER != 0);
         }
         if start == pos && class & SPACE == 0 {
             return eye.malformed(pos);
@@ -61,6 +71,11 @@ impl<const DIGITS: bool> Scanner for Gpt2<DIGITS> {
     #[inline]
     fn next(&self, text: &[u8], pos: usize) -> usize {
         self.scan::<false>(text, pos).0
+    }
+
+    #[inline]
+    fn cuts_ahead(&self, text: &[u8], pos: usize) -> u64 {
+        block::gpt2::<DIGITS>(text, pos)
     }
 
     #[inline]

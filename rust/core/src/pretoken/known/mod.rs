@@ -4,6 +4,7 @@
 //! scanner of a [`Known`], compiled for it. Each equals the splits it stands for with behaviour `Isolated` (the tests
 //! compare them with [`super::reference`] and with the wheels).
 
+mod block;
 mod cl100k;
 mod deepseek;
 mod eye;
@@ -11,6 +12,8 @@ mod gaps;
 mod gpt2;
 mod o200k;
 pub mod spellings;
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2"))]
+mod sse2;
 
 pub use cl100k::Cl100k;
 pub use deepseek::{DeepSeekCoder, DeepSeekV3};
@@ -107,11 +110,61 @@ pub trait Scanner: Copy + Send + Sync {
     /// When `pos >= text.len()`.
     fn next(&self, text: &[u8], pos: usize) -> usize;
 
+    /// Places of piece ends ahead of `pos`, a piece boundary: bit `i` stands for `pos + i`.
+    ///
+    /// It names all ends up to the last one it names, or none (0), and then [`Self::next`] knows. [`Self::pieces`] puts
+    /// the two together.
+    #[inline]
+    fn cuts_ahead(&self, text: &[u8], pos: usize) -> u64 {
+        let _ = (text, pos);
+        0
+    }
+
+    /// The ends of the pieces of `text`, from the left: the fast way over a text.
+    #[inline]
+    fn pieces(self, text: &[u8]) -> Pieces<'_, Self> {
+        Pieces { scanner: self, text, base: 0, cuts: 0, end: 0 }
+    }
+
     /// [`Self::next`], and how far it looked: the largest index plus one, or `text.len() + 1` when the end of the text
     /// mattered. So the piece stays as it is whatever is appended exactly when that is `<= text.len()`.
     ///
     /// Around bytes that belong to no character it may name one byte more than was needed, never over the end.
     fn next_with_reach(&self, text: &[u8], pos: usize) -> (usize, usize);
+}
+
+/// Iterator of [`Scanner::pieces`].
+#[derive(Clone, Copy, Debug)]
+pub struct Pieces<'t, S> {
+    scanner: S,
+    text: &'t [u8],
+    /// Ends not yet given: bit `i` stands for `base + i`.
+    cuts: u64,
+    base: usize,
+    /// The last end given.
+    end: usize,
+}
+
+impl<S: Scanner> Iterator for Pieces<'_, S> {
+    type Item = usize;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        if self.cuts == 0 {
+            if self.end >= self.text.len() {
+                return None;
+            }
+            self.base = self.end;
+            self.cuts = self.scanner.cuts_ahead(self.text, self.end);
+            if self.cuts == 0 {
+                self.end = self.scanner.next(self.text, self.end);
+                return Some(self.end);
+            }
+        }
+        self.end = self.base + self.cuts.trailing_zeros() as usize;
+        self.cuts &= self.cuts - 1;
+        Some(self.end)
+    }
 }
 
 /// A loop that is compiled once per scanner; see [`with_scanner`].

@@ -1,9 +1,9 @@
 //! The family of o200k: GPT-4o, Llama 4, Tekken, Kimi.
 
-use super::Scanner;
-use super::eye::{Eye, NONE};
+use super::eye::{Eye, NONE, needs};
+use super::{Scanner, block};
 use crate::pretoken::classes::{
-    CASELESS, Class, Classes, HAN, LETTER, LOWER, MARK, NEWLINE, NUMBER, SIGN, SLASH, UPPER,
+    CASELESS, Class, Classes, HAN, LETTER, LOWER, MARK, NEWLINE, NUMBER, SIGN, SLASH, SPACE, UPPER,
 };
 
 /// `[^\r\n\p{L}\p{N}]?U*L+C?|[^\r\n\p{L}\p{N}]?U+L*C?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`
@@ -26,12 +26,25 @@ enum Word {
 }
 
 impl<const FOLD: u8, const DIGITS: usize, const KIMI: bool> O200k<FOLD, DIGITS, KIMI> {
+    /// A lower-case letter alone, or a capital or what may stand in front of a word with a lower-case letter behind it.
+    const NEEDS: [u8; 256] = needs(LOWER, UPPER | SPACE | SIGN, None, None);
+
     pub(super) fn new() -> Self {
         Self { classes: Classes::get() }
     }
 
     #[inline(always)]
     fn scan<const TRACK: bool>(&self, text: &[u8], pos: usize) -> (usize, usize) {
+        let mut eye = Eye::<TRACK>::new(text, self.classes);
+        if let Some(end) = eye.short_lower(pos, &Self::NEEDS) {
+            let end = Self::with_contraction(&mut eye, end);
+            return (end, eye.reach());
+        }
+        self.scan_any::<TRACK>(text, pos)
+    }
+
+    #[inline(never)]
+    fn scan_any<const TRACK: bool>(&self, text: &[u8], pos: usize) -> (usize, usize) {
         let mut eye = Eye::<TRACK>::new(text, self.classes);
         let end = Self::end(&mut eye, pos);
         (end, eye.reach())
@@ -114,6 +127,15 @@ impl<const FOLD: u8, const DIGITS: usize, const KIMI: bool> Scanner for O200k<FO
     #[inline]
     fn next(&self, text: &[u8], pos: usize) -> usize {
         self.scan::<false>(text, pos).0
+    }
+
+    #[inline]
+    fn cuts_ahead(&self, text: &[u8], pos: usize) -> u64 {
+        if KIMI {
+            block::lines::<FOLD, DIGITS, true, false, false>(text, pos)
+        } else {
+            block::lines::<FOLD, DIGITS, true, true, false>(text, pos)
+        }
     }
 
     #[inline]
