@@ -157,8 +157,9 @@ struct Builder {
 }
 
 impl Builder {
-    /// Builds from sorted, distinct keys. Depth first, so that a chain of nodes lies close together; on a stack of its
-    /// own, so that long keys are no danger.
+    /// Builds from sorted, distinct keys. Depth first, so that a chain of nodes lies close together (placing what leads
+    /// to probable pieces first instead made unigram encoding with 250 000 pieces a fifth slower); on a stack of its own,
+    /// so that long keys are no danger.
     fn build(mut self, keys: &[(&[u8], u32)]) -> Result<ByteTrie> {
         let mut root = Node(0);
         let mut stack = vec![Task { low: 0, high: keys.len(), depth: 0, slot: None }];
@@ -197,7 +198,7 @@ impl Builder {
     /// Finds and takes a base whose slots for `children` are free.
     fn place(&mut self, children: &[(u8, usize, usize)]) -> Result<usize> {
         let mut found = None;
-        for (i, block) in self.open.iter().enumerate() {
+        for (i, block) in self.open.iter().enumerate().rev() {
             if let Some(low_bits) = block.base_for(children) {
                 found = Some((i, low_bits));
                 break;
