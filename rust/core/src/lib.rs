@@ -5,6 +5,7 @@
 
 pub mod bpe;
 pub mod bytetrie;
+pub mod decode;
 pub mod error;
 pub mod formats;
 pub mod ids;
@@ -14,6 +15,7 @@ pub mod pipeline;
 pub mod pretoken;
 pub mod trie;
 pub mod unigram;
+pub mod vocab;
 pub mod wordlevel;
 pub mod wordpiece;
 

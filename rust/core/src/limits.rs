@@ -23,6 +23,8 @@ pub struct Limits {
     pub regex_bytes: usize,
     /// Most backtracking steps of one look-around match.
     pub backtrack_steps: usize,
+    /// Most bytes that normalizers may make of one byte of text (a short text may always grow by 1 MiB).
+    pub text_growth: usize,
 }
 
 impl Default for Limits {
@@ -37,6 +39,7 @@ impl Default for Limits {
             pattern_bytes: 64 << 10,
             regex_bytes: 64 << 20,
             backtrack_steps: 10_000_000,
+            text_growth: 64,
         }
     }
 }

@@ -1,6 +1,27 @@
-//! The extension module `anyvocab._core`.
+//! The extension module `anyvocab._core`: extract, detach, convert. No algorithm lives here.
+
+mod door;
+mod error;
+mod incremental;
+mod tokenizer;
+mod vocabulary;
 
 use pyo3::prelude::*;
 
 #[pymodule]
-mod _core {}
+mod _core {
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::incremental::IncrementalEncoder;
+    #[pymodule_export]
+    use crate::tokenizer::Tokenizer;
+    #[pymodule_export]
+    use crate::vocabulary::Vocabulary;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        crate::error::register(module)
+    }
+}

@@ -1,1 +1,288 @@
-//! (see the room's files)
+//! Byte-pair encoding: the exact ids of the original, from a table of merges.
+//!
+//! [`reference`] is the definition. [`merge`] follows it with a scan or a heap; [`cuts`] finds the places where a text
+//! may be cut without changing a single id, so that most of it is short and repeats.
+
+mod cuts;
+mod linear;
+mod merge;
+mod reference;
+mod symbols;
+mod table;
+#[cfg(test)]
+mod tests;
+mod undo;
+
+use std::collections::HashSet;
+use std::sync::OnceLock;
+
+use hashbrown::HashTable;
+
+use crate::decode::byte_alphabet;
+use crate::error::Result;
+use crate::formats::{Bpe, Merge, Spellings, Symbols as SymbolKind};
+use crate::ids::TokenId;
+use cuts::Cuts;
+use linear::{Linear, LinearScratch};
+use merge::MergeScratch;
+pub(crate) use symbols::byte_token_value;
+use symbols::{Symbol, Symbols};
+use table::MergeTable;
+use undo::Undo;
+
+/// What the pipeline leaves to the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct BpeInput {
+    /// Pretokens are raw bytes and spellings are written in GPT-2's byte alphabet.
+    pub byte_level: bool,
+    /// A space of the pretoken stands for this character.
+    pub space_is: Option<char>,
+}
+
+/// A BPE model ready to encode. Immutable; one per tokenizer.
+pub struct BpeEngine {
+    table: MergeTable,
+    symbols: Symbols,
+    cuts: Option<Cuts>,
+    /// Whole pretokens that are tokens, under `ignore_merges`.
+    whole: Option<Whole>,
+    /// The engine of long pretokens, built when the first one comes.
+    linear: OnceLock<Option<Linear>>,
+    undo: Option<Undo>,
+    tokens: Spellings,
+    input: BpeInput,
+    raw: bool,
+}
+
+/// Longest pretoken, in bytes, that is merged symbol by symbol; above it the search of [`linear`] is faster.
+const LINEAR_MIN: usize = 256;
+
+/// Reusable buffers of one thread.
+#[derive(Default)]
+pub struct BpeScratch {
+    symbols: Vec<Symbol>,
+    merge: MergeScratch,
+    linear: LinearScratch,
+}
+
+impl BpeEngine {
+    /// Builds the tables. O(vocabulary + merges).
+    pub fn new(model: &Bpe, input: BpeInput) -> Result<Self> {
+        let frozen: HashSet<TokenId> = model.user_defined.iter().copied().collect();
+        let table = if frozen.is_empty() {
+            MergeTable::new(&model.merges)?
+        } else {
+            // A user-defined symbol never merges, and only the search for them makes one.
+            let touches = |merge: &Merge| [merge.left, merge.right, merge.product].iter().any(|id| frozen.contains(id));
+            MergeTable::new(&model.merges.iter().copied().filter(|merge| !touches(merge)).collect::<Vec<_>>())?
+        };
+        let undo = Undo::new(model);
+        let symbols = Symbols::new(model, input.byte_level, input.space_is)?;
+        let local = symbols.is_local() && undo.is_none();
+        let cuts = if local { Cuts::new(model, &table, input.byte_level, input.space_is == Some('▁')) } else { None };
+        let whole = model.ignore_merges.then(|| Whole::new(model, input.byte_level));
+        Ok(Self {
+            table,
+            symbols,
+            cuts,
+            whole,
+            linear: OnceLock::new(),
+            undo,
+            tokens: model.vocab.clone(),
+            input,
+            raw: model.symbols == SymbolKind::RawBytes,
+        })
+    }
+
+    /// The id of a pretoken that is emitted whole, without merging (`ignore_merges`).
+    #[inline]
+    pub fn whole(&self, piece: &[u8]) -> Option<TokenId> {
+        self.whole.as_ref().and_then(|whole| whole.get(piece))
+    }
+
+    /// Whether [`BpeEngine::next_cut`] finds anything.
+    pub fn has_cuts(&self) -> bool {
+        self.cuts.is_some() && self.whole.is_none()
+    }
+
+    /// The end of the part of `text` that starts at `from` and may be encoded on its own; `from < text.len()`.
+    #[inline]
+    pub fn next_cut(&self, text: &[u8], from: usize) -> usize {
+        match &self.cuts {
+            Some(cuts) if self.whole.is_none() => cuts.next(text, from),
+            _ => text.len(),
+        }
+    }
+
+    /// Appends the ids of one pretoken. Equals [`BpeEngine::encode_reference`] for every input.
+    ///
+    /// O(n log n) time; buffers of 32 bytes per initial symbol.
+    pub fn encode(&self, piece: &[u8], scratch: &mut BpeScratch, out: &mut Vec<TokenId>) {
+        if let Some(id) = self.whole(piece) {
+            out.push(id);
+            return;
+        }
+        if piece.len() > LINEAR_MIN && self.encode_linear(piece, scratch, out) {
+            return;
+        }
+        self.merge(piece, scratch);
+        out.extend(scratch.symbols.iter().map(|symbol| symbol.id));
+    }
+
+    /// Encodes by longest match; `false` (and `out` as it was) where that engine does not apply.
+    fn encode_linear(&self, piece: &[u8], scratch: &mut BpeScratch, out: &mut Vec<TokenId>) -> bool {
+        // Without `cuts` the symbols of a concatenation are not known from its parts.
+        if self.cuts.is_none() {
+            return false;
+        }
+        let Some(linear) = self.linear.get_or_init(|| self.build_linear()) else { return false };
+        let before = out.len();
+        let mut at = 0;
+        while at < piece.len() {
+            // Characters that fall back to byte tokens never merge: they stand between independent parts.
+            let unknown = self.symbols.next_unknown(piece, at);
+            let tables = (&self.table, &self.symbols);
+            let part = &piece[at..unknown.start];
+            if !linear.encode(tables, part, (&mut scratch.linear, &mut scratch.merge), out) {
+                out.truncate(before);
+                return false;
+            }
+            scratch.symbols.clear();
+            self.symbols.write(&piece[unknown.clone()], &mut scratch.symbols);
+            out.extend(scratch.symbols.iter().map(|symbol| symbol.id));
+            at = unknown.end;
+        }
+        true
+    }
+
+    fn build_linear(&self) -> Option<Linear> {
+        let mut tokens = Spellings::default();
+        for (spelling, id) in self.tokens.iter() {
+            let mut bytes = Vec::with_capacity(spelling.len());
+            if self.raw {
+                bytes.extend_from_slice(spelling);
+            } else if self.input.byte_level {
+                if byte_alphabet::decode_into(spelling, &mut bytes).is_none() {
+                    continue;
+                }
+            } else if self.input.space_is.is_some() {
+                if spelling.contains(&b' ') {
+                    continue; // no text gives this spelling
+                }
+                let text = std::str::from_utf8(spelling).ok()?;
+                for c in text.chars() {
+                    let c = if self.input.space_is == Some(c) { ' ' } else { c };
+                    bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+                }
+            } else {
+                bytes.extend_from_slice(spelling);
+            }
+            tokens.push(&bytes, id);
+        }
+        Linear::new(tokens.iter()).ok()
+    }
+
+    /// The same, with the range of the pretoken's bytes that each id stands for.
+    pub fn encode_with_spans(
+        &self,
+        piece: &[u8],
+        scratch: &mut BpeScratch,
+        out: &mut Vec<TokenId>,
+        spans: &mut Vec<(u32, u32)>,
+    ) {
+        if let Some(id) = self.whole(piece) {
+            out.push(id);
+            spans.push((0, u32::try_from(piece.len()).expect("a token is far below 4 GiB")));
+            return;
+        }
+        self.merge(piece, scratch);
+        out.extend(scratch.symbols.iter().map(|symbol| symbol.id));
+        spans.extend(scratch.symbols.iter().map(|symbol| (symbol.start, symbol.end)));
+    }
+
+    /// The ids of one pretoken by the definition of BPE. O(n²).
+    pub fn encode_reference(&self, piece: &[u8]) -> Vec<TokenId> {
+        if let Some(id) = self.whole(piece) {
+            return vec![id];
+        }
+        let mut symbols = reference::encode(&self.table, &self.symbols, piece);
+        if let Some(undo) = &self.undo {
+            undo.apply(piece, &mut symbols);
+        }
+        symbols.into_iter().map(|symbol| symbol.id).collect()
+    }
+
+    /// How many pairs merge.
+    pub fn merges(&self) -> usize {
+        self.table.len()
+    }
+
+    fn merge(&self, piece: &[u8], scratch: &mut BpeScratch) {
+        scratch.symbols.clear();
+        self.symbols.write(piece, &mut scratch.symbols);
+        merge::merge(&self.table, &mut scratch.symbols, &mut scratch.merge);
+        if let Some(undo) = &self.undo {
+            undo.apply(piece, &mut scratch.symbols);
+        }
+    }
+}
+
+/// Token bytes -> id, for `ignore_merges`.
+struct Whole {
+    bytes: Vec<u8>,
+    /// (start, length, id) of each token, by its hash.
+    index: HashTable<(u32, u32, TokenId)>,
+    hasher: foldhash::fast::FixedState,
+    longest: usize,
+}
+
+impl Whole {
+    fn new(model: &Bpe, byte_level: bool) -> Self {
+        let mut this = Self {
+            bytes: Vec::with_capacity(model.vocab.bytes.len()),
+            index: HashTable::with_capacity(model.vocab.len()),
+            hasher: foldhash::fast::FixedState::with_seed(0x616E_7976_6F63_6162),
+            longest: 0,
+        };
+        let map = byte_level && model.symbols == SymbolKind::Chars;
+        for (spelling, id) in model.vocab.iter() {
+            let start = this.bytes.len();
+            if map {
+                if byte_alphabet::decode_into(spelling, &mut this.bytes).is_none() {
+                    this.bytes.truncate(start); // no text is spelt like this
+                    continue;
+                }
+            } else {
+                this.bytes.extend_from_slice(spelling);
+            }
+            let len = this.bytes.len() - start;
+            this.longest = this.longest.max(len);
+            let hash = this.hash(&this.bytes[start..]);
+            let entry = (to_u32(start), to_u32(len), id);
+            let Self { bytes, index, hasher, .. } = &mut this;
+            index.insert_unique(hash, entry, |&(start, len, _)| {
+                use std::hash::BuildHasher;
+                hasher.hash_one(&bytes[start as usize..][..len as usize])
+            });
+        }
+        this
+    }
+
+    fn hash(&self, bytes: &[u8]) -> u64 {
+        use std::hash::BuildHasher;
+        self.hasher.hash_one(bytes)
+    }
+
+    fn get(&self, piece: &[u8]) -> Option<TokenId> {
+        if piece.len() > self.longest {
+            return None;
+        }
+        self.index
+            .find(self.hash(piece), |&(start, len, _)| &self.bytes[start as usize..][..len as usize] == piece)
+            .map(|&(_, _, id)| id)
+    }
+}
+
+fn to_u32(n: usize) -> u32 {
+    u32::try_from(n).expect("spellings stay under 4 GiB: Limits.file_bytes")
+}

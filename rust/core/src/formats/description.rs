@@ -12,6 +12,8 @@ pub struct Description {
     pub source: Source,
     /// The model: how a pretoken becomes ids.
     pub model: Model,
+    /// What the file says an id is, where it is not an ordinary token (SentencePiece and GGUF do), by id.
+    pub piece_kinds: Vec<(TokenId, PieceKind)>,
     /// Tokens found in the text before the model sees it, in the order of the file.
     pub added_tokens: Vec<AddedToken>,
     /// What happens to the text first; an empty `Sequence` for nothing.
@@ -41,6 +43,21 @@ pub enum Source {
     Gguf,
     /// An RWKV trie vocabulary.
     Rwkv,
+}
+
+/// What an id that is not an ordinary token is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PieceKind {
+    /// Stands for what cannot be spelt.
+    Unknown,
+    /// A mark of the format (`<s>`): never arises from text, and decodes to nothing.
+    Control,
+    /// Found in the text as a whole, before the model splits it.
+    UserDefined,
+    /// One byte (`<0x0A>`): arises only where a character has no token.
+    Byte(u8),
+    /// Takes up an id and is never emitted.
+    Unused,
 }
 
 /// A role that the file declares for an id: `("bos", 1, "trainer_spec.bos_id")`.
@@ -96,7 +113,7 @@ impl Spellings {
     }
 
     /// Every spelling with its id, in the file's order.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], TokenId)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], TokenId)> + Clone {
         (0..self.len()).map(|i| (self.get(i), self.ids[i]))
     }
 }
@@ -137,6 +154,16 @@ pub struct Bpe {
     pub continuing_subword_prefix: String,
     /// Written after the last symbol of a pretoken (CLIP: `</w>`); empty for none.
     pub end_of_word_suffix: String,
+    /// Tokens that are found in the model's input before it is cut into symbols: at every place, from the left, the
+    /// longest that matches. Such a symbol never merges (SentencePiece: user-defined symbols).
+    pub user_defined: Vec<TokenId>,
+    /// Tokens that are no symbol, even where their spelling is a single character (SentencePiece: control, unknown and
+    /// byte tokens). Byte fallback and `unk` still write theirs.
+    pub never: Vec<TokenId>,
+    /// Symbols that take part in merging and are undone at the end (SentencePiece: unused pieces): a token of this list
+    /// becomes the two sides of the merge that makes it, and those in turn; one that no merge makes is unknown. At most
+    /// one merge makes each.
+    pub undone: Vec<TokenId>,
 }
 
 /// What one symbol of a BPE model is.
@@ -178,7 +205,7 @@ pub struct Unigram {
     pub fuse_unk: bool,
     /// What differs between the two implementations of the same model.
     pub flavour: UnigramFlavour,
-    /// Pieces that are matched as a whole and never split, whatever their score (SentencePiece: user-defined symbols).
+    /// Pieces that score as [`UnigramFlavour::SentencePiece`] says, whatever their own score (user-defined symbols).
     pub user_defined: Vec<TokenId>,
     /// Pieces that are never produced from text (SentencePiece: control, unknown, unused and byte pieces).
     pub never: Vec<TokenId>,
@@ -190,7 +217,10 @@ pub enum UnigramFlavour {
     /// `tokenizers`: f64 scores.
     #[default]
     Tokenizers,
-    /// SentencePiece: f32 scores.
+    /// SentencePiece 0.2.2 and later: f32 scores and sums; of equal sums the first found wins (the leftmost start, then
+    /// the shorter piece). A user-defined piece of `n` bytes scores `0.1 * (n - 1)`, computed in f64 and rounded to f32,
+    /// and competes like any other. When the best sum at a position is beyond ±100000, it is subtracted from the sums
+    /// of all positions reached so far from there on (itself included) before going on.
     SentencePiece,
 }
 
@@ -249,6 +279,8 @@ pub enum Pattern {
     Literal(String),
     /// A regular expression, in Oniguruma's syntax as `tokenizers` uses it.
     Regex(String),
+    /// A regular expression, in fancy-regex's syntax as tiktoken uses it.
+    FancyRegex(String),
 }
 
 /// A normalizer, as in `tokenizer.json`.
@@ -326,6 +358,9 @@ pub struct SentencePieceNormalizer {
     pub treat_whitespace_as_suffix: bool,
     /// Texts that pass through untouched (user-defined symbols), longest match first.
     pub protected: Vec<String>,
+    /// Bytes outside well-formed UTF-8 stay as they are, for a model that has a token for every byte. Otherwise each
+    /// becomes U+FFFD, as in SentencePiece itself.
+    pub keep_invalid: bool,
 }
 
 /// A pre-tokenizer, as in `tokenizer.json`.
@@ -491,6 +526,28 @@ pub enum Decoder {
     },
     /// Spellings are raw bytes already (tiktoken, RWKV).
     RawBytes,
+    /// SentencePiece's own rules, which look at [`Description::piece_kinds`]: a control token is nothing, an unknown
+    /// one is `unk_surface`, a byte token its byte, any other its spelling with `▁` as a space.
+    ///
+    /// While the text is still empty, a token of the last sort loses one leading `▁` as [`LeadingMark`] says. Unlike
+    /// SentencePiece, bytes that are not UTF-8 come out as they are, not as U+FFFD.
+    SentencePiece {
+        /// What becomes of a mark at the start of the text.
+        leading: LeadingMark,
+        /// What an unknown token looks like (` ⁇ `).
+        unk_surface: String,
+    },
+}
+
+/// What becomes of a `▁` at the start of a decoded text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeadingMark {
+    /// It is a space (neither `add_dummy_prefix` nor `remove_extra_whitespaces`).
+    Keep,
+    /// The first token that starts with one loses it, if no text precedes (`add_dummy_prefix` alone).
+    DropFirst,
+    /// Every token loses one until there is text (`remove_extra_whitespaces`).
+    DropUntilText,
 }
 
 impl Default for Decoder {

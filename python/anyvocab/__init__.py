@@ -1,0 +1,96 @@
+"""Tokenizers as bytes: any tokenizer loaded exactly, encoded fast, compared and swapped.
+
+>>> import anyvocab as av
+>>> tok = av.Tokenizer.load("pico:code-4k")
+>>> tok.decode(tok.encode("def f(x):"))
+b'def f(x):'
+
+Importing the package is cheap: a name is imported from its module when it is first used, and
+neither torch nor transformers is imported before something needs a model.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from anyvocab._core import __version__ as __version__
+    from anyvocab.errors import AnyvocabError as AnyvocabError
+    from anyvocab.errors import InternalError as InternalError
+    from anyvocab.errors import InvalidValue as InvalidValue
+    from anyvocab.errors import LimitExceeded as LimitExceeded
+    from anyvocab.errors import MissingExtra as MissingExtra
+    from anyvocab.errors import OutputExists as OutputExists
+    from anyvocab.errors import SourceNotFound as SourceNotFound
+    from anyvocab.errors import TokenizerFormatError as TokenizerFormatError
+    from anyvocab.errors import UnsupportedTokenizer as UnsupportedTokenizer
+    from anyvocab.evaluate import BitsPerByte as BitsPerByte
+    from anyvocab.evaluate import Compression as Compression
+    from anyvocab.evaluate import bits_per_byte as bits_per_byte
+    from anyvocab.evaluate import compression as compression
+    from anyvocab.roles import RoleRecord as RoleRecord
+    from anyvocab.tokenizer import Encoding as Encoding
+    from anyvocab.tokenizer import IncrementalEncoder as IncrementalEncoder
+    from anyvocab.tokenizer import Ragged as Ragged
+    from anyvocab.tokenizer import Tokenizer as Tokenizer
+    from anyvocab.vocabulary import Vocabulary as Vocabulary
+
+_MODULE_OF = {
+    "AnyvocabError": "anyvocab.errors",
+    "BitsPerByte": "anyvocab.evaluate",
+    "Compression": "anyvocab.evaluate",
+    "Encoding": "anyvocab.tokenizer",
+    "IncrementalEncoder": "anyvocab.tokenizer",
+    "InternalError": "anyvocab.errors",
+    "InvalidValue": "anyvocab.errors",
+    "LimitExceeded": "anyvocab.errors",
+    "MissingExtra": "anyvocab.errors",
+    "OutputExists": "anyvocab.errors",
+    "Ragged": "anyvocab.tokenizer",
+    "RoleRecord": "anyvocab.roles",
+    "SourceNotFound": "anyvocab.errors",
+    "Tokenizer": "anyvocab.tokenizer",
+    "TokenizerFormatError": "anyvocab.errors",
+    "UnsupportedTokenizer": "anyvocab.errors",
+    "Vocabulary": "anyvocab.vocabulary",
+    "__version__": "anyvocab._core",
+    "bits_per_byte": "anyvocab.evaluate",
+    "compression": "anyvocab.evaluate",
+}
+
+__all__ = [
+    "AnyvocabError",
+    "BitsPerByte",
+    "Compression",
+    "Encoding",
+    "IncrementalEncoder",
+    "InternalError",
+    "InvalidValue",
+    "LimitExceeded",
+    "MissingExtra",
+    "OutputExists",
+    "Ragged",
+    "RoleRecord",
+    "SourceNotFound",
+    "Tokenizer",
+    "TokenizerFormatError",
+    "UnsupportedTokenizer",
+    "Vocabulary",
+    "__version__",
+    "bits_per_byte",
+    "compression",
+]
+
+
+def __getattr__(name: str) -> object:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module 'anyvocab' has no attribute {name!r}")
+    value: object = getattr(import_module(module), name)
+    globals()[name] = value  # found once: the next use does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULE_OF})

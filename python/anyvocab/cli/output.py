@@ -1,0 +1,142 @@
+"""What commands print: results to stdout, as tables or as JSON; progress and errors to stderr.
+
+Colour is rich's business: only on a terminal, and never when NO_COLOR is set.
+"""
+
+from __future__ import annotations
+
+import json as json_
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from enum import IntEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["ExitCode", "JsonOption", "Output", "PatternOption", "RevisionOption", "SourceArgument"]
+
+
+class ExitCode(IntEnum):
+    """What the process's exit code says."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    VERIFICATION_FAILED = 3
+    INTERRUPTED = 130
+
+
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A folder, a tokenizer file, a hub id, or an embedded model (pico:code-4k).",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+PatternOption = Annotated[
+    str | None,
+    typer.Option(
+        help="For rank files: a known pattern's name or a regular expression.", show_default=False
+    ),
+]
+RevisionOption = Annotated[
+    str | None, typer.Option(help="For hub ids: a branch, tag or commit.", show_default=False)
+]
+
+
+class Output:
+    """Where a command's words go.
+
+    Attributes:
+        json: Whether the result is one JSON document.
+    """
+
+    def __init__(self, *, json: bool) -> None:
+        self.json = json
+        self._console: Console | None = None
+
+    @property
+    def console(self) -> Console:
+        """A rich console on stdout; imported when it is first used."""
+        if self._console is None:
+            from rich.console import Console
+
+            self._console = Console(highlight=False, soft_wrap=True)
+        return self._console
+
+    def document(self, value: Mapping[str, object]) -> None:
+        """Print a result as JSON, keys in the order they were given; bytes are not allowed."""
+        self.text(json_.dumps(value, ensure_ascii=False, indent=2))
+
+    def text(self, line: str) -> None:
+        """Print a line as it is; what the terminal cannot show is escaped, never an error."""
+        try:
+            sys.stdout.write(line + "\n")
+        except UnicodeEncodeError:
+            encoding = sys.stdout.encoding or "ascii"
+            sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+    def heading(self, title: str) -> None:
+        """Print the title of a part, with an empty line before it."""
+        from rich.text import Text
+
+        self.console.print()
+        self.console.print(Text(title, style="bold"))
+
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[object]],
+        *,
+        numbers: Sequence[int] = (),
+    ) -> None:
+        """Print a table.
+
+        Args:
+            columns: Their titles.
+            rows: Their cells; text is printed as it is, never as markup.
+            numbers: Which columns are aligned to the right.
+        """
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for i, column in enumerate(columns):
+            table.add_column(column, justify="right" if i in numbers else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+        self.console.print(table)
+
+    def progress(self, line: str) -> None:
+        """Say on stderr what is going on."""
+        sys.stderr.write(line.encode("utf-8", "backslashreplace").decode("utf-8") + "\n")
+        sys.stderr.flush()
+
+    def error(self, error: Exception) -> None:
+        """Say what went wrong: `error: file: field: found; fix`; with `--json` also as JSON."""
+        sys.stderr.write(f"error: {_message(error)}\n")
+        if self.json:
+            self.document(
+                {
+                    "error": {
+                        "type": type(error).__name__,
+                        "message": _message(error),
+                        "file": getattr(error, "file", None),
+                        "field": getattr(error, "field", ""),
+                        "fix": getattr(error, "fix", ""),
+                    }
+                }
+            )
+
+
+def _message(error: Exception) -> str:
+    """Return an error's text on one line, without control characters of untrusted files."""
+    if isinstance(error, OSError) and error.strerror and not hasattr(error, "field"):
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    text = str(error) or type(error).__name__
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)

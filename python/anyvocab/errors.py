@@ -1,0 +1,75 @@
+"""What can go wrong: one root, one class per kind of trouble, each naming file, field and fix.
+
+The classes that the compiled core raises are made there; the three below belong to folders,
+packages and outputs, which the core never sees. All of them can be pickled.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+try:
+    from anyvocab._core import (
+        AnyvocabError,
+        InternalError,
+        InvalidValue,
+        LimitExceeded,
+        TokenizerFormatError,
+        UnsupportedTokenizer,
+    )
+except ModuleNotFoundError as error:
+    if error.name != "anyvocab._core":
+        raise
+    raise ModuleNotFoundError(
+        "anyvocab._core, the compiled core, is missing from this installation: run `make build` "
+        "in a source checkout, or install a wheel with `pip install anyvocab`",
+        name=error.name,
+    ) from None
+
+__all__ = [
+    "AnyvocabError",
+    "InternalError",
+    "InvalidValue",
+    "LimitExceeded",
+    "MissingExtra",
+    "OutputExists",
+    "SourceNotFound",
+    "TokenizerFormatError",
+    "UnsupportedTokenizer",
+    "build",
+]
+
+
+class SourceNotFound(AnyvocabError, FileNotFoundError):
+    """There is no tokenizer where the caller pointed."""
+
+
+class MissingExtra(AnyvocabError, ImportError):
+    """An optional package is needed for this call and is not installed."""
+
+
+class OutputExists(AnyvocabError, FileExistsError):
+    """Writing would overwrite or contradict a file that is already there."""
+
+
+_Error = TypeVar("_Error", bound=AnyvocabError)
+
+
+def build(
+    kind: type[_Error], found: str, *, field: str, fix: str = "", file: str | None = None
+) -> _Error:
+    """Return an error of class `kind` in the form of the core's: `file: field: found; fix`.
+
+    Args:
+        kind: The class.
+        found: What is wrong, in words.
+        field: What it is about: a path in a file (`model.merges[17]`) or an argument's name.
+        fix: How to mend it; empty when there is nothing to say.
+        file: The file it is about, where there is one.
+    """
+    head = f"{file}: {field}: {found}" if file is not None else f"{field}: {found}"
+    error = kind(f"{head}; {fix}" if fix else head)
+    error.file = file
+    error.field = field
+    error.fix = fix
+    return error

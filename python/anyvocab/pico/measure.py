@@ -1,0 +1,244 @@
+"""What a card says about a pico model: bits per byte and infilling on the held-out modules.
+
+Works on the exported folder through transformers, so what is measured is what is shipped.
+"""
+
+from __future__ import annotations
+
+import lzma
+import math
+import random
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from .data import Corpus, Document
+from .fim import prompt
+from .packing import RoleIds
+from .vocab import SPECIALS
+
+INFILL_CASES = 200
+PREFIX_CHARS, SUFFIX_CHARS = 560, 320  # prompt and answer fit 512 tokens
+MIDDLE_CHARS = (4, 72)
+MAX_NEW_TOKENS = 48
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class InfillCase:
+    """Write `middle` between `prefix` and `suffix`: the end of one line of a held-out module."""
+
+    module: str
+    prefix: str
+    middle: str
+    suffix: str
+
+
+def edit_distance(left: bytes, right: bytes) -> int:
+    """Return the Levenshtein distance in bytes. O(len(left) * len(right)) time."""
+    row = list(range(len(right) + 1))
+    for i, a in enumerate(left, 1):
+        previous, row[0] = row[0], i
+        for j, b in enumerate(right, 1):
+            previous, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, previous + (a != b))
+    return row[-1]
+
+
+def edit_similarity(left: str, right: str) -> float:
+    """Return 1 minus the byte edit distance over the longer length; 1 for two empty texts."""
+    a, b = left.encode(), right.encode()
+    longest = max(len(a), len(b))
+    return 1.0 - edit_distance(a, b) / longest if longest else 1.0
+
+
+def _tail_lines(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    cut = text.find("\n", len(text) - limit)
+    return text[cut + 1 :] if cut >= 0 else text[-limit:]
+
+
+def _head_lines(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    cut = text.rfind("\n", 0, limit)
+    return text[: cut + 1] if cut >= 0 else text[:limit]
+
+
+def infill_cases(
+    documents: Sequence[Document], *, count: int = INFILL_CASES, seed: int = 0
+) -> list[InfillCase]:
+    """Return seeded single-line cases: from a random character of a line to the line's end.
+
+    The prefix, often cut inside a token, keeps at most `PREFIX_CHARS` characters, the suffix
+    `SUFFIX_CHARS`, both at line boundaries.
+    """
+    places: list[tuple[Document, int, int]] = []
+    for document in sorted(documents, key=lambda item: item.name):
+        offset = 0
+        for line in document.text.splitlines(keepends=True):
+            indent = len(line) - len(line.lstrip())
+            body = len(line.strip())
+            if body >= 2 * MIDDLE_CHARS[0] and body <= MIDDLE_CHARS[1] + 8:
+                places.append((document, offset + indent, offset + indent + body))
+            offset += len(line)
+    rng = random.Random(f"infill/{seed}")
+    rng.shuffle(places)
+    cases = []
+    for document, first, end in places[:count]:
+        start = rng.randint(max(first, end - MIDDLE_CHARS[1]), end - MIDDLE_CHARS[0])
+        cases.append(
+            InfillCase(
+                module=document.name,
+                prefix=_tail_lines(document.text[:start], PREFIX_CHARS),
+                middle=document.text[start:end],
+                suffix=_head_lines(document.text[end:], SUFFIX_CHARS),
+            )
+        )
+    return cases
+
+
+@torch.no_grad()
+def bits_per_byte(
+    logits_of: Callable[[Tensor], Tensor],
+    tokenizer: Tokenizer,
+    roles: RoleIds,
+    documents: Sequence[Document],
+    context: int,
+) -> dict[str, float]:
+    """Return bits per byte of the canonical encodings, in sliding windows of `context`.
+
+    `logits_of` maps ids (B, T) to logits (B, T, V).
+
+    Each document starts with the begin mark; windows move by half a context and every token is
+    scored once, with at least half a context before it except at the start. The end mark is not
+    counted. `bytes` are the documents' UTF-8 bytes.
+    """
+    stride = context // 2
+    jobs: list[tuple[list[int], int]] = []  # (ids, first scored target)
+    total_bytes = total_tokens = 0
+    for document in documents:
+        ids = [roles.bos, *tokenizer.encode(document.text, add_special_tokens=False).ids]
+        total_bytes += len(document.text.encode())
+        total_tokens += len(ids) - 1
+        scored = 1
+        while scored < len(ids):
+            end = min(len(ids), max(context, scored + stride))
+            start = max(0, end - context)
+            jobs.append((ids[start:end], scored - start))
+            scored = end
+    jobs.sort(key=lambda job: len(job[0]))
+    nats = 0.0
+    for at in range(0, len(jobs), BATCH):
+        batch = jobs[at : at + BATCH]
+        width = max(len(ids) for ids, _ in batch)
+        rows = torch.tensor([ids + [roles.pad] * (width - len(ids)) for ids, _ in batch])
+        logits = logits_of(rows).float()  # (B, T, V); padding is on the right: causal, unseen
+        for row, (ids, first) in enumerate(batch):
+            wanted = rows[row, first : len(ids)]
+            given = logits[row, first - 1 : len(ids) - 1]
+            nats += float(F.cross_entropy(given.double(), wanted, reduction="sum"))
+    return {
+        "bits_per_byte": nats / math.log(2) / total_bytes,
+        "bytes": total_bytes,
+        "bytes_per_token": total_bytes / total_tokens,
+        "nats_per_token": nats / total_tokens,
+    }
+
+
+@torch.no_grad()
+def _greedy(model: Any, prompts: Sequence[list[int]], roles: RoleIds) -> list[list[int]]:
+    """Return greedy continuations up to the end mark, prompts batched by equal length."""
+    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    answers: list[list[int]] = [[] for _ in prompts]
+    for at in range(0, len(order), BATCH):
+        chosen = order[at : at + BATCH]
+        width = max(len(prompts[index]) for index in chosen)
+        lacks = [width - len(prompts[index]) for index in chosen]
+        rows = [[roles.pad] * lack + prompts[i] for i, lack in zip(chosen, lacks, strict=True)]
+        mask = [[0] * lack + [1] * (width - lack) for lack in lacks]
+        out = model.generate(
+            torch.tensor(rows),
+            attention_mask=torch.tensor(mask),
+            max_new_tokens=MAX_NEW_TOKENS,
+            do_sample=False,
+            eos_token_id=roles.eos,
+            pad_token_id=roles.pad,
+        )
+        for index, row in zip(chosen, out.tolist(), strict=True):
+            answer = row[width:]
+            answers[index] = answer[: answer.index(roles.eos)] if roles.eos in answer else answer
+    return answers
+
+
+def infilling(
+    model: Any, tokenizer: Tokenizer, roles: RoleIds, cases: Sequence[InfillCase]
+) -> dict[str, float]:
+    """Return exact match and byte edit similarity of greedy PSM infilling.
+
+    `left_to_right_*` is the same model without the suffix, its continuation cut at the line's
+    end: what the suffix is worth.
+    """
+
+    def encode(text: str) -> list[int]:
+        return list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    filled = [[roles.bos, *prompt(c.prefix, c.suffix, encode, roles.fim)] for c in cases]
+    plain = [[roles.bos, *encode(case.prefix)] for case in cases]
+    result: dict[str, float] = {"cases": len(cases)}
+    for name, prompts in (("", filled), ("left_to_right_", plain)):
+        answers = [
+            tokenizer.decode(ids, skip_special_tokens=False)
+            for ids in _greedy(model, prompts, roles)
+        ]
+        if name:
+            answers = [answer.split("\n", 1)[0] for answer in answers]
+        pairs = list(zip(answers, (case.middle for case in cases), strict=True))
+        result[f"{name}exact_match"] = sum(a == b for a, b in pairs) / len(pairs)
+        result[f"{name}edit_similarity"] = sum(edit_similarity(*p) for p in pairs) / len(pairs)
+    return result
+
+
+def compressor_baselines(corpus: Corpus) -> dict[str, float]:
+    """Return bits per byte of general compressors on the held-out text.
+
+    `xz_given_train`: what the held-out text adds to the training text, xz -9e with a dictionary
+    that spans both. `gzip`: the held-out text alone.
+    """
+    train = b"".join(document.text.encode() for document in corpus.train)
+    held_out = b"".join(document.text.encode() for document in corpus.held_out)
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": 1 << 26}]
+    alone, both = (
+        len(lzma.compress(text, format=lzma.FORMAT_XZ, filters=filters))
+        for text in (train, train + held_out)
+    )
+    return {
+        "gzip": 8 * len(zlib.compress(held_out, 9)) / len(held_out),
+        "xz_given_train": 8 * (both - alone) / len(held_out),
+    }
+
+
+def measure(folder: Path, name: str, corpus: Corpus) -> dict[str, Any]:
+    """Return every number of the card for the exported model in `folder`."""
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    roles = RoleIds.of(tokenizer, SPECIALS[name])
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model.eval()
+    context = int(model.config.max_position_embeddings)
+    cases = infill_cases(corpus.held_out)
+    return {
+        "held_out": bits_per_byte(
+            lambda ids: model(ids).logits, tokenizer, roles, corpus.held_out, context
+        ),
+        "infill": infilling(model, tokenizer, roles, cases),
+        "baseline_bits_per_byte": compressor_baselines(corpus),
+    }

@@ -1,0 +1,237 @@
+"""A hand-written Llama forward pass whose parameters carry the names of `LlamaForCausalLM`.
+
+Training with it costs no transformers overhead and its `state_dict` is the checkpoint: the
+agreement of the two is measured at export. One file, after litgpt and llama2.c.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LOSS_CHUNK = 1024  # positions whose logits exist at once
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of a pico model. `rms_eps` and `rope_theta` are Llama's."""
+
+    vocab_size: int
+    dim: int = 192
+    layers: int = 6
+    heads: int = 3
+    kv_heads: int = 3
+    hidden: int = 512
+    context: int = 512
+    tied: bool = True
+    rms_eps: float = 1e-5
+    rope_theta: float = 10_000.0
+
+    def __post_init__(self) -> None:
+        if self.dim % self.heads or self.heads % self.kv_heads:
+            raise ValueError(
+                f"dim {self.dim} must be a multiple of heads {self.heads}, "
+                f"and heads of kv_heads {self.kv_heads}"
+            )
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head."""
+        return self.dim // self.heads
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, for a checkpoint."""
+        return asdict(self)
+
+
+def rope_tables(config: ModelConfig) -> tuple[Tensor, Tensor]:
+    """Return cos and sin, each (context, head_dim), in the half-rotated layout of transformers."""
+    half = config.head_dim // 2
+    frequency = config.rope_theta ** (-torch.arange(half, dtype=torch.float64) / half)
+    angle = torch.outer(torch.arange(config.context, dtype=torch.float64), frequency)
+    angle = torch.cat((angle, angle), dim=-1)
+    return angle.cos().float(), angle.sin().float()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Return `x` (B, H, T, head_dim) with its positions rotated in (RoPE, arXiv:2104.09864)."""
+    left, right = x.chunk(2, dim=-1)
+    return x * cos + torch.cat((-right, left), dim=-1) * sin
+
+
+class Attention(nn.Module):
+    """Causal grouped-query attention without biases."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        kv_dim = config.kv_heads * config.head_dim
+        self.config = config
+        self.q_proj = nn.Linear(config.dim, config.dim, bias=False)
+        self.k_proj = nn.Linear(config.dim, kv_dim, bias=False)
+        self.v_proj = nn.Linear(config.dim, kv_dim, bias=False)
+        self.o_proj = nn.Linear(config.dim, config.dim, bias=False)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        batch, length, dim = x.shape
+        c = self.config
+        weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
+        packed = F.linear(x, weight).view(batch, length, -1, c.head_dim).transpose(1, 2)
+        sizes = [c.heads, c.kv_heads, c.kv_heads]
+        q, k, v = torch.split(packed, sizes, dim=1)  # (B, H, T, head_dim)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        if c.kv_heads != c.heads:
+            k = k.repeat_interleave(c.heads // c.kv_heads, dim=1)
+            v = v.repeat_interleave(c.heads // c.kv_heads, dim=1)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(batch, length, dim))
+        return out
+
+
+class Mlp(nn.Module):
+    """SwiGLU (arXiv:2002.05202)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.dim, config.hidden, bias=False)
+        self.up_proj = nn.Linear(config.dim, config.hidden, bias=False)
+        self.down_proj = nn.Linear(config.hidden, config.dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = torch.cat((self.gate_proj.weight, self.up_proj.weight))
+        gate, up = F.linear(x, weight).chunk(2, dim=-1)  # (B, T, hidden) each
+        out: Tensor = self.down_proj(F.silu(gate) * up)
+        return out
+
+
+class Block(nn.Module):
+    """Pre-norm attention and MLP, each added to the residual stream."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.self_attn = Attention(config)
+        self.mlp = Mlp(config)
+        self.input_layernorm = nn.RMSNorm(config.dim, eps=config.rms_eps)
+        self.post_attention_layernorm = nn.RMSNorm(config.dim, eps=config.rms_eps)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return out
+
+
+class Trunk(nn.Module):
+    """Embedding, blocks and the last norm."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.dim)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.RMSNorm(config.dim, eps=config.rms_eps)
+        cos, sin = rope_tables(config)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        length = ids.shape[1]
+        x: Tensor = self.embed_tokens(ids)  # (B, T, dim)
+        for layer in self.layers:
+            x = layer(x, self.cos[:length], self.sin[:length])
+        out: Tensor = self.norm(x)
+        return out
+
+
+class PicoLM(nn.Module):
+    """A Llama language model; its `state_dict` loads into `LlamaForCausalLM` as it is."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Trunk(config)
+        self.lm_head = nn.Linear(config.dim, config.vocab_size, bias=False)
+        if config.tied:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+    @torch.no_grad()
+    def initialise(self, seed: int) -> None:
+        """Draw the weights: normal of std 1/sqrt(fan in), residual outputs zero."""
+        generator = torch.Generator().manual_seed(seed)
+        for name, parameter in self.named_parameters():
+            if parameter.dim() == 1:
+                parameter.fill_(1.0)
+            elif name.endswith(("o_proj.weight", "down_proj.weight")):
+                parameter.zero_()
+            elif name.startswith("model.embed_tokens"):
+                parameter.normal_(std=0.02, generator=generator)
+            else:
+                parameter.normal_(std=1 / math.sqrt(parameter.shape[1]), generator=generator)
+        if not self.config.tied:
+            self.lm_head.weight.mul_(0.1)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Return the logits (B, T, V) of `ids` (B, T), T at most `context`."""
+        out: Tensor = self.lm_head(self.model(ids))
+        return out
+
+    def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
+        """Return the summed cross entropy in nats; positions with target `IGNORED` count 0."""
+        hidden = self.model(ids).flatten(0, 1)  # (B*T, dim)
+        total = linear_cross_entropy(hidden, self.lm_head.weight, targets.flatten())
+        return total
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Sum of cross entropies of `hidden @ weight.T`, logits made and spent chunk by chunk.
+
+    The gradients are computed in the forward pass, so no logits are kept or made twice
+    (Liger-Kernel, arXiv:2410.10989).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        grad_hidden = torch.empty_like(hidden)
+        grad_weight = torch.zeros_like(weight)
+        total = hidden.new_zeros(())
+        for start in range(0, hidden.shape[0], LOSS_CHUNK):
+            part = slice(start, start + LOSS_CHUNK)
+            logits = hidden[part] @ weight.t()  # (chunk, V)
+            target = targets[part]
+            kept = target != IGNORED
+            safe = target.masked_fill(~kept, 0)[:, None]
+            log_z = torch.logsumexp(logits, dim=-1)
+            picked = logits.gather(1, safe)[:, 0]
+            total += ((log_z - picked) * kept).sum()
+            probability = logits.sub_(log_z[:, None]).exp_()
+            probability.scatter_add_(1, safe, torch.full_like(picked, -1.0)[:, None])
+            probability.mul_(kept[:, None])
+            torch.mm(probability, weight, out=grad_hidden[part])
+            grad_weight.addmm_(probability.t(), hidden[part])
+        ctx.save_for_backward(grad_hidden, grad_weight)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        grad_hidden, grad_weight = ctx.saved_tensors
+        return grad_hidden * grads[0], grad_weight * grads[0], None
+
+
+def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Return the summed cross entropy in nats of `hidden` (N, D) @ `weight` (V, D) transposed."""
+    if torch.is_grad_enabled():
+        out: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets)
+        return out
+    total = hidden.new_zeros(())
+    for start in range(0, hidden.shape[0], LOSS_CHUNK):
+        part = slice(start, start + LOSS_CHUNK)
+        total += F.cross_entropy(
+            hidden[part] @ weight.t(), targets[part], ignore_index=IGNORED, reduction="sum"
+        )
+    return total

@@ -1,0 +1,132 @@
+"""The frame of a page: one file that needs nothing else.
+
+No script, no font, no image from elsewhere: the page's own policy forbids them, and its one style
+sheet is named there by its hash. Text goes through `text`, which escapes it; the builders below
+take finished HTML only where their argument is called `html`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
+from html import escape
+
+__all__ = ["card", "page", "section", "table", "text"]
+
+_STYLE = """
+:root { color-scheme: light dark;
+  --paper: #fbfbf9; --ink: #1c2024; --soft: #5d6670; --line: #dcdfe3; --panel: #ffffff;
+  --a: #3563b8; --b: #c2571a; --c: #2f7d4f; --d: #8247a8; --e: #8a6d1a; --f: #7a7f86;
+  --t0: #cfe6d4; --t1: #d6dcf5; --t2: #f6dfc6; --t3: #c9e7ee; --control: #e9c6e4; }
+@media (prefers-color-scheme: dark) { :root {
+  --paper: #15181c; --ink: #e7eaed; --soft: #9aa4af; --line: #30363d; --panel: #1b1f24;
+  --a: #7ea6f0; --b: #eb9660; --c: #6fc592; --d: #c596e6; --e: #d8b95a; --f: #8d949c;
+  --t0: #24503a; --t1: #323c70; --t2: #65431f; --t3: #1e4f5c; --control: #64305d; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink);
+  font: 16px/1.5 system-ui, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
+main { max-width: 64rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
+h1 { font-size: 1.7rem; line-height: 1.2; margin: .5rem 0 .25rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.15rem; margin: 2.25rem 0 .6rem; padding-top: .9rem;
+  border-top: 1px solid var(--line); }
+h3 { font-size: 1rem; margin: 1rem 0 .4rem; overflow-wrap: anywhere; }
+p { margin: .3rem 0 .8rem; max-width: 46rem; } .soft, small, footer { color: var(--soft); }
+footer { margin-top: 3rem; font-size: .85rem; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: .6rem;
+  margin: 1rem 0; padding: 0; list-style: none; }
+.cards li { background: var(--panel); border: 1px solid var(--line); border-radius: .5rem;
+  padding: .55rem .7rem; }
+.cards b { display: block; font-size: 1.3rem; font-weight: 600; line-height: 1.25;
+  overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
+.cards span { color: var(--soft); font-size: .84rem; line-height: 1.3; display: block; }
+.wrap { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th { text-align: left; font-weight: 600; color: var(--soft); font-size: .85rem; }
+th, td { padding: .28rem .7rem .28rem 0; border-bottom: 1px solid var(--line);
+  vertical-align: top; }
+td.n, th.n { text-align: right; white-space: nowrap; } td.bars { min-width: 7rem; width: 40%; }
+code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
+code { font-size: .92em; background: var(--t1); border-radius: .2rem; padding: .05rem .25rem;
+  white-space: pre-wrap; overflow-wrap: anywhere; }
+pre { background: var(--panel); border: 1px solid var(--line); border-radius: .5rem; margin: 0;
+  padding: .7rem .8rem; font-size: .95rem; line-height: 1.75; white-space: pre-wrap;
+  overflow-wrap: anywhere; tab-size: 4; }
+pre span { border-radius: .18rem; padding: .08em 0; box-decoration-break: clone;
+  -webkit-box-decoration-break: clone; }
+.t0 { background: var(--t0); } .t1 { background: var(--t1); } .t2 { background: var(--t2); }
+.t3 { background: var(--t3); } .control { background: var(--control); font-weight: 600; }
+.gap { color: var(--soft); text-decoration: underline dotted; } .hid { opacity: .55; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr));
+  gap: 1rem; } .pair > div { min-width: 0; }
+svg { display: block; } svg.bar { width: 100%; height: .62rem; margin: .42rem 0 .1rem; }
+svg.bar + svg.bar { margin-top: .15rem; } svg.tall { height: 1.1rem; }
+svg.chart { width: 100%; max-width: 46rem; height: auto; } svg line { stroke: var(--line); }
+svg text { fill: var(--soft); font-size: 12px; font-family: inherit; }
+.a { fill: var(--a); } .b { fill: var(--b); } .c { fill: var(--c); } .d { fill: var(--d); }
+.e { fill: var(--e); } .f { fill: var(--f); }
+.legend { display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; padding: 0; margin: .5rem 0;
+  list-style: none; font-size: .9rem; } .legend svg { display: inline-block; width: .8rem;
+  height: .8rem; vertical-align: -.06rem; margin-right: .35rem; }
+.warn { border-left: .25rem solid var(--b); padding: .1rem 0 .1rem .8rem; }
+"""
+
+
+def text(value: object) -> str:
+    """Return a value as text that a page shows and never obeys."""
+    return escape(str(value), quote=True)
+
+
+def page(title: str, html: Iterable[str], *, made_by: str) -> str:
+    """Return a whole page.
+
+    Args:
+        title: Its title, as text.
+        html: What stands in it.
+        made_by: A line at its end, as text.
+    """
+    digest = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    return "\n".join(
+        [
+            "<!doctype html>",
+            '<html lang="en"><head><meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta name="referrer" content="no-referrer">',
+            f"<title>{text(title)}</title><style>{_STYLE}</style></head><body><main>",
+            *html,
+            f"<footer>{text(made_by)}</footer>",
+            "</main></body></html>\n",
+        ]
+    )
+
+
+def section(title: str, *html: str) -> str:
+    """Return a part of a page under its title."""
+    return f"<section><h2>{text(title)}</h2>{''.join(html)}</section>"
+
+
+def card(value: object, label: str) -> str:
+    """Return one fact for a list of class `cards`."""
+    return f"<li><b>{text(value)}</b><span>{text(label)}</span></li>"
+
+
+def table(
+    columns: Sequence[str], rows_html: Iterable[Sequence[str]], *, numbers: Sequence[int] = ()
+) -> str:
+    """Return a table.
+
+    Args:
+        columns: Its titles, as text.
+        rows_html: Its cells, as HTML.
+        numbers: Which columns are aligned to the right.
+    """
+    kinds = [' class="n"' if i in numbers else "" for i in range(len(columns))]
+    head = "".join(f"<th{k}>{text(c)}</th>" for k, c in zip(kinds, columns, strict=True))
+    body = "".join(
+        "<tr>" + "".join(f"<td{k}>{c}</td>" for k, c in zip(kinds, row, strict=True)) + "</tr>"
+        for row in rows_html
+    )
+    whole = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="wrap">{whole}</div>'

@@ -1,0 +1,126 @@
+use super::*;
+use crate::formats::{Merge, Spellings};
+use proptest::prelude::*;
+
+/// a=0 b=1 c=2 ab=3 bc=4 abc=5 aa=6 aaaa=7; merges in this order: ab, bc, ab+c, aa, aa+aa.
+fn toy() -> Bpe {
+    let mut vocab = Spellings::default();
+    for (id, s) in ["a", "b", "c", "ab", "bc", "abc", "aa", "aaaa"].iter().enumerate() {
+        vocab.push(s.as_bytes(), u32::try_from(id).unwrap());
+    }
+    let merge = |left, right, product, rank| Merge { left, right, product, rank };
+    Bpe {
+        vocab,
+        merges: vec![merge(0, 1, 3, 0), merge(1, 2, 4, 1), merge(3, 2, 5, 2), merge(0, 0, 6, 3), merge(6, 6, 7, 4)],
+        ..Bpe::default()
+    }
+}
+
+fn encode(engine: &BpeEngine, text: &str) -> Vec<TokenId> {
+    let mut out = Vec::new();
+    engine.encode(text.as_bytes(), &mut BpeScratch::default(), &mut out);
+    out
+}
+
+#[test]
+fn the_lowest_rank_goes_first_and_the_leftmost_of_equals() {
+    let engine = BpeEngine::new(&toy(), BpeInput::default()).unwrap();
+    assert_eq!(encode(&engine, "abc"), [5]);
+    assert_eq!(encode(&engine, "bcb"), [4, 1]);
+    assert_eq!(encode(&engine, "aaa"), [6, 0]);
+    assert_eq!(encode(&engine, "aaaaa"), [7, 0]);
+}
+
+#[test]
+fn a_text_without_symbols_is_dropped_without_an_unknown_token() {
+    let engine = BpeEngine::new(&toy(), BpeInput::default()).unwrap();
+    assert_eq!(encode(&engine, "axb"), [3], "the neighbours of a dropped character merge, as in tokenizers");
+}
+
+#[test]
+fn ten_million_equal_characters_take_seconds_not_hours() {
+    let engine = BpeEngine::new(&toy(), BpeInput::default()).unwrap();
+    let text = "a".repeat(1_000_000);
+    assert_eq!(encode(&engine, &text), vec![7; 250_000]);
+}
+
+/// A model over a, b, c with arbitrary merges in arbitrary order: parts may come after their products, a token may
+/// have several splits.
+fn arbitrary(picks: &[(usize, usize)], order: &[usize]) -> Bpe {
+    let mut words: Vec<String> = ["a", "b", "c"].map(String::from).to_vec();
+    let mut merges = Vec::new();
+    for &(left, right) in picks {
+        let (left, right) = (left % words.len(), right % words.len());
+        let word = format!("{}{}", words[left], words[right]);
+        if word.len() > 12 {
+            continue;
+        }
+        let product = words.iter().position(|w| *w == word).unwrap_or_else(|| {
+            words.push(word);
+            words.len() - 1
+        });
+        merges.push((left as u32, right as u32, product as u32));
+    }
+    let mut vocab = Spellings::default();
+    for (id, word) in words.iter().enumerate() {
+        vocab.push(word.as_bytes(), id as u32);
+    }
+    let rank = |i: usize| order[i % order.len()] as u32;
+    let merges =
+        merges.iter().enumerate().map(|(i, &(left, right, product))| Merge { left, right, product, rank: rank(i) });
+    Bpe { vocab, merges: merges.collect(), ..Bpe::default() }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn longest_match_with_pair_checks_equals_the_reference_for_any_merge_table(
+        picks in prop::collection::vec((0_usize..40, 0_usize..40), 1..40),
+        order in Just((0..40).collect::<Vec<usize>>()).prop_shuffle(),
+        text in "[abc]{0,60}",
+    ) {
+        let engine = BpeEngine::new(&arbitrary(&picks, &order), BpeInput::default()).unwrap();
+        let mut ids = Vec::new();
+        prop_assert!(engine.encode_linear(text.as_bytes(), &mut BpeScratch::default(), &mut ids));
+        prop_assert_eq!(&ids, &engine.encode_reference(text.as_bytes()));
+        let mut merged = Vec::new();
+        engine.encode(text.as_bytes(), &mut BpeScratch::default(), &mut merged);
+        prop_assert_eq!(ids, merged);
+    }
+
+    #[test]
+    fn the_heap_equals_the_reference_for_any_merge_table(
+        picks in prop::collection::vec((0_usize..40, 0_usize..40), 1..40),
+        order in Just((0..40).collect::<Vec<usize>>()).prop_shuffle(),
+        text in "[abc]{65,200}",
+    ) {
+        let engine = BpeEngine::new(&arbitrary(&picks, &order), BpeInput::default()).unwrap();
+        let mut ids = Vec::new();
+        engine.encode(text.as_bytes(), &mut BpeScratch::default(), &mut ids);
+        prop_assert_eq!(ids, engine.encode_reference(text.as_bytes()));
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_engine_equals_the_reference(text in "[abc]{0,200}") {
+        let engine = BpeEngine::new(&toy(), BpeInput::default()).unwrap();
+        prop_assert_eq!(encode(&engine, &text), engine.encode_reference(text.as_bytes()));
+    }
+
+    #[test]
+    fn cutting_at_cuts_changes_no_id(text in "[abcd]{0,100}") {
+        let mut model = toy();
+        model.unk = Some(2);
+        let engine = BpeEngine::new(&model, BpeInput::default()).unwrap();
+        let bytes = text.as_bytes();
+        let (mut ids, mut at) = (Vec::new(), 0);
+        while at < bytes.len() {
+            let end = engine.next_cut(bytes, at);
+            engine.encode(&bytes[at..end], &mut BpeScratch::default(), &mut ids);
+            at = end;
+        }
+        prop_assert_eq!(ids, engine.encode_reference(bytes));
+    }
+}

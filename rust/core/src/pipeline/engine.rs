@@ -1,0 +1,229 @@
+//! One face for the models, and the buffers of one thread.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::cache::PieceCache;
+use super::shape;
+use crate::bpe::{BpeEngine, BpeInput, BpeScratch};
+use crate::error::Result;
+use crate::formats::{Description, Model};
+use crate::ids::{NO_TOKEN, TokenId};
+use crate::limits::Limits;
+use crate::{trie, unigram, wordlevel, wordpiece};
+
+/// Where ids go.
+pub(crate) trait Sink {
+    fn push(&mut self, id: TokenId);
+    fn many(&mut self, ids: &[TokenId]);
+}
+
+impl Sink for Vec<TokenId> {
+    #[inline]
+    fn push(&mut self, id: TokenId) {
+        Vec::push(self, id);
+    }
+
+    #[inline]
+    fn many(&mut self, ids: &[TokenId]) {
+        self.extend_from_slice(ids);
+    }
+}
+
+/// Counts ids without keeping them.
+#[derive(Default)]
+pub(crate) struct Counter(pub(crate) usize);
+
+impl Sink for Counter {
+    #[inline]
+    fn push(&mut self, _: TokenId) {
+        self.0 += 1;
+    }
+
+    #[inline]
+    fn many(&mut self, ids: &[TokenId]) {
+        self.0 += ids.len();
+    }
+}
+
+/// A model ready to encode pretokens.
+pub(crate) enum Engine {
+    Bpe(Box<BpeEngine>),
+    Unigram(Box<unigram::Engine>),
+    WordPiece(Box<wordpiece::Engine>),
+    WordLevel(Box<wordlevel::Engine>),
+    Trie(Box<trie::Engine>),
+}
+
+/// Buffers of one thread, kept between calls.
+pub(crate) struct Scratch {
+    pub(crate) cache: PieceCache,
+    pub(crate) ids: Vec<TokenId>,
+    pub(crate) lens: Vec<u32>,
+    pub(crate) buffer: Vec<u8>,
+    bpe: BpeScratch,
+    unigram: unigram::Scratch,
+    wordpiece: wordpiece::Scratch,
+    wordlevel: wordlevel::Scratch,
+    trie: trie::Scratch,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        Self {
+            cache: PieceCache::new(),
+            ids: Vec::new(),
+            lens: Vec::new(),
+            buffer: Vec::new(),
+            bpe: BpeScratch::default(),
+            unigram: unigram::Scratch::default(),
+            wordpiece: wordpiece::Scratch::default(),
+            wordlevel: wordlevel::Scratch::default(),
+            trie: trie::Scratch::default(),
+        }
+    }
+}
+
+/// Scratches at rest; a call takes one and gives it back, so there are as many as there were calls at once.
+#[derive(Default)]
+pub(crate) struct Pool(Mutex<Vec<Box<Scratch>>>);
+
+impl Pool {
+    pub(crate) fn take(&self) -> Box<Scratch> {
+        let mut pool = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        pool.pop().unwrap_or_else(|| Box::new(Scratch::new()))
+    }
+
+    pub(crate) fn give(&self, scratch: Box<Scratch>) {
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(scratch);
+    }
+}
+
+/// Set by the caller when the work is no longer wanted.
+#[derive(Default)]
+pub struct Cancel(AtomicBool);
+
+impl Cancel {
+    /// Asks the work to stop at the next pretoken or text.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it was asked to.
+    #[inline]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Engine {
+    pub(crate) fn new(description: &Description, marked: bool, limits: &Limits) -> Result<Self> {
+        Ok(match &description.model {
+            Model::Bpe(model) => {
+                let input =
+                    BpeInput { byte_level: shape::is_byte_level(description), space_is: marked.then_some('▁') };
+                Engine::Bpe(Box::new(BpeEngine::new(model, input)?))
+            }
+            Model::Unigram(model) => Engine::Unigram(Box::new(unigram::Engine::new(model, limits)?)),
+            Model::WordPiece(model) => Engine::WordPiece(Box::new(wordpiece::Engine::new(model, limits)?)),
+            Model::WordLevel(model) => Engine::WordLevel(Box::new(wordlevel::Engine::new(model, limits)?)),
+            Model::Trie(model) => Engine::Trie(Box::new(trie::Engine::new(model, limits)?)),
+        })
+    }
+
+    /// Writes the ids of one pretoken to the sink.
+    #[inline]
+    pub(crate) fn piece(&self, text: &[u8], start: usize, end: usize, scratch: &mut Scratch, sink: &mut impl Sink) {
+        if PieceCache::is_short(end - start) {
+            let key = PieceCache::short_key(text, start, end);
+            if let Some(ids) = scratch.cache.get_short(key) {
+                // Nearly all pretokens are one token.
+                sink.push(ids[0]);
+                if ids[1] != NO_TOKEN {
+                    let n = 1 + usize::from(ids[2] != NO_TOKEN) + usize::from(ids[3] != NO_TOKEN);
+                    sink.many(&ids[1..=n]);
+                }
+                return;
+            }
+            self.miss(&text[start..end], scratch, sink);
+        } else {
+            self.long_piece(&text[start..end], scratch, sink);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn miss(&self, piece: &[u8], scratch: &mut Scratch, sink: &mut impl Sink) {
+        let mut ids = std::mem::take(&mut scratch.ids);
+        ids.clear();
+        self.encode(piece, scratch, &mut ids);
+        let key = PieceCache::short_key(piece, 0, piece.len());
+        scratch.cache.put_short(key, &ids);
+        sink.many(&ids);
+        scratch.ids = ids;
+    }
+
+    #[inline(never)]
+    fn long_piece(&self, piece: &[u8], scratch: &mut Scratch, sink: &mut impl Sink) {
+        let cached = PieceCache::is_long(piece.len());
+        if cached && let Some(ids) = scratch.cache.get_long(piece) {
+            sink.many(ids);
+            return;
+        }
+        let mut ids = std::mem::take(&mut scratch.ids);
+        ids.clear();
+        self.encode(piece, scratch, &mut ids);
+        if cached {
+            scratch.cache.put_long(piece, &ids);
+        }
+        sink.many(&ids);
+        if ids.capacity() > 1 << 16 {
+            ids = Vec::new(); // a huge pretoken's buffer is not kept
+        }
+        scratch.ids = ids;
+    }
+
+    /// Appends the ids of one pretoken, without the cache.
+    pub(crate) fn encode(&self, piece: &[u8], scratch: &mut Scratch, out: &mut Vec<TokenId>) {
+        match self {
+            Engine::Bpe(engine) => engine.encode(piece, &mut scratch.bpe, out),
+            Engine::Unigram(engine) => engine.encode(piece, &mut scratch.unigram, out),
+            Engine::WordPiece(engine) => engine.encode(piece, &mut scratch.wordpiece, out),
+            Engine::WordLevel(engine) => engine.encode(piece, &mut scratch.wordlevel, out),
+            Engine::Trie(engine) => engine.encode(piece, &mut scratch.trie, out),
+        }
+    }
+
+    /// Appends the ids of one pretoken and the ranges of its bytes that they stand for.
+    pub(crate) fn encode_with_spans(
+        &self,
+        piece: &[u8],
+        scratch: &mut Scratch,
+        out: &mut Vec<TokenId>,
+        spans: &mut Vec<(u32, u32)>,
+    ) {
+        let lens = &mut scratch.lens;
+        lens.clear();
+        match self {
+            Engine::Bpe(engine) => return engine.encode_with_spans(piece, &mut scratch.bpe, out, spans),
+            Engine::Unigram(engine) => engine.encode_with_lens(piece, &mut scratch.unigram, out, lens),
+            Engine::WordPiece(engine) => engine.encode_with_lens(piece, &mut scratch.wordpiece, out, lens),
+            Engine::WordLevel(engine) => engine.encode_with_lens(piece, &mut scratch.wordlevel, out, lens),
+            Engine::Trie(engine) => engine.encode_with_lens(piece, &mut scratch.trie, out, lens),
+        }
+        let mut at = 0;
+        for len in &scratch.lens {
+            spans.push((at, at + len));
+            at += len;
+        }
+    }
+
+    /// The end of the part of `text` that starts at `from` and may be encoded on its own.
+    #[inline]
+    pub(crate) fn next_cut(&self, text: &[u8], from: usize) -> usize {
+        match self {
+            Engine::Bpe(engine) => engine.next_cut(text, from),
+            _ => text.len(),
+        }
+    }
+}

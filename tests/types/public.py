@@ -1,0 +1,52 @@
+"""What a type checker must see of the public interface. Checked by `make check`, never run."""
+
+from pathlib import Path
+from typing import Any, assert_type
+
+import numpy as np
+from numpy.typing import NDArray
+
+import anyvocab as av
+
+tok = av.Tokenizer.load("pico:code-4k")
+assert_type(tok, av.Tokenizer)
+assert_type(tok.encode("x"), NDArray[np.uint32])
+assert_type(tok.encode(b"x", specials="text", add_special_tokens=True), NDArray[np.uint32])
+assert_type(tok.encode_with_offsets("x"), av.Encoding)
+assert_type(tok.encode_with_offsets("x").offsets, NDArray[np.int64])
+assert_type(tok.count("x"), int)
+assert_type(tok.is_canonical([1, 2]), bool)
+assert_type(tok.decode([1, 2]), bytes)
+assert_type(tok.decode(np.zeros(3, dtype=np.int64)), bytes)
+assert_type(tok.decode_text((1, 2)), str)
+assert_type(tok.incremental(), av.IncrementalEncoder)
+assert_type(tok.chat_template, str | None)
+assert_type(tok.save("folder", existing="replace"), Path)
+
+batch = tok.encode_batch(["a", b"b"], threads=2)
+assert_type(batch, av.Ragged)
+assert_type(batch[0], NDArray[np.uint32])
+assert_type(batch[1:], av.Ragged)
+assert_type(batch.to_list(), list[list[int]])
+assert_type([row for row in batch], list[NDArray[np.uint32]])  # noqa: C416
+
+assert_type(tok.vocabulary, av.Vocabulary)
+assert_type(tok.vocabulary.token_bytes(3), bytes | None)
+assert_type(tok.vocabulary.role(3), str | None)
+assert_type(tok.vocabulary.ids_with_prefix(b"x"), NDArray[np.uint32])
+assert_type(tok.vocabulary.duplicates(), dict[bytes, tuple[int, ...]])
+for record in tok.vocabulary.roles:
+    assert_type(record, av.RoleRecord)
+    assert_type((record.role, record.id, record.source), tuple[str, int, str])
+
+try:
+    pass
+except av.AnyvocabError as error:
+    assert_type(error.file, str | None)
+    assert_type((error.field, error.fix), tuple[str, str])
+
+assert_type(av.__version__, str)
+tok.encode(3)  # type: ignore[arg-type]
+tok.encode("x", specials="both")  # type: ignore[arg-type]
+anything: Any = object()
+av.Tokenizer.load(anything)

@@ -1,0 +1,173 @@
+"""Training a pico model: packing, the loss, three steps, exact resume."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is missing")
+pytest.importorskip("tokenizers", reason="tokenizers is missing")
+pytest.importorskip("safetensors", reason="safetensors is missing")
+
+from anyvocab.pico import measure, packing, train, vocab  # noqa: E402
+from anyvocab.pico.data import Document  # noqa: E402
+from anyvocab.pico.model import IGNORED, ModelConfig, PicoLM  # noqa: E402
+from anyvocab.pico.optim import orthogonalise  # noqa: E402
+
+SIZES = {"code-4k": 290, "code-2k": 380}
+CONTEXT = 32
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums depend on the number of threads; the tests' sizes deserve one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def documents() -> list[Document]:
+    rng = random.Random(3)
+    words = ["alpha", "beta", "gamma", "return", "self", "for", "in", "x", "0", "=="]
+    found = []
+    for index in range(6):
+        lines = [
+            " " * rng.choice([0, 4, 8]) + " ".join(rng.choices(words, k=rng.randint(2, 9)))
+            for _ in range(60)
+        ]
+        found.append(Document(f"m{index}", "source", "\n".join(lines) + "\n"))
+    return found
+
+
+def tokenizer(name: str) -> vocab.Tokenizer:
+    return vocab.train_tokenizer(name, [document.text for document in documents()], SIZES[name])
+
+
+def build(folder: Path, steps: int) -> train.Run:
+    tok = tokenizer("code-4k")
+    return train.Run(
+        model_config=ModelConfig(
+            SIZES["code-4k"], dim=32, layers=2, heads=2, kv_heads=1, hidden=48, context=CONTEXT
+        ),
+        config=train.TrainConfig(
+            steps=steps,
+            batch_tokens=128,
+            micro_tokens=64,
+            short_context=16,
+            warmup_steps=2,
+            checkpoint_seconds=1e9,
+        ),
+        documents=documents()[:5],
+        held_out=documents()[5:],
+        tokenizer=tok,
+        roles=packing.RoleIds.of(tok, vocab.SPECIALS["code-4k"]),
+        identity="test",
+        folder=folder,
+    )
+
+
+@pytest.mark.parametrize("name", sorted(SIZES))
+@pytest.mark.parametrize("text", ["def f(x):\n\tif x:  # é😀\r\n        return  1\n", "", "\x00 "])
+def test_tokenizers_give_the_text_back(name: str, text: str) -> None:
+    tok = tokenizer(name)
+    ids = tok.encode(text, add_special_tokens=False).ids
+    assert tok.decode(ids, skip_special_tokens=False) == text
+
+
+@pytest.mark.parametrize("name", sorted(SIZES))
+def test_every_training_token_belongs_to_one_window(name: str) -> None:
+    tok = tokenizer(name)
+    roles = packing.RoleIds.of(tok, vocab.SPECIALS[name])
+    windows = packing.build_epoch(documents(), tok, roles, context=CONTEXT, seed=1, epoch=0)
+    again = packing.build_epoch(documents(), tok, roles, context=CONTEXT, seed=1, epoch=0)
+    other = packing.build_epoch(documents(), tok, roles, context=CONTEXT, seed=1, epoch=1)
+    assert (windows.inputs == again.inputs).all()
+    assert (windows.targets == again.targets).all()
+    assert windows.inputs.shape != other.inputs.shape or (windows.inputs != other.inputs).any()
+    marks = {roles.fim.prefix, roles.fim.suffix, roles.fim.middle}
+    assert not marks & set(windows.targets.ravel().tolist())
+    scored = windows.targets[:, :-1] != IGNORED
+    assert (windows.targets[:, :-1][scored] == windows.inputs[:, 1:][scored]).all()
+    for row in windows.inputs.tolist():
+        opened = row.count(roles.fim.prefix)
+        assert opened == row.count(roles.fim.suffix) == row.count(roles.fim.middle)
+
+
+def test_chunked_loss_and_its_gradient_equal_the_plain_ones() -> None:
+    torch.manual_seed(0)
+    model = PicoLM(ModelConfig(50, dim=16, layers=1, heads=2, kv_heads=2, hidden=24, context=8))
+    model.initialise(0)
+    ids = torch.randint(50, (3, 8))
+    targets = ids.masked_fill(torch.rand(3, 8) < 0.3, IGNORED)
+    grads = []
+    for loss in (
+        model.loss(ids, targets),
+        torch.nn.functional.cross_entropy(
+            model(ids).flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+        ),
+    ):
+        model.zero_grad()
+        loss.backward()
+        grads.append((loss.detach(), model.lm_head.weight.grad.clone()))
+    eps = torch.finfo(torch.float32).eps
+    bound = 24 * 50 * eps  # one rounding for each of 24 positions and 50 logits
+    assert torch.allclose(grads[0][0], grads[1][0], rtol=bound)
+    assert torch.allclose(grads[0][1], grads[1][1], atol=bound, rtol=bound)
+
+
+def test_orthogonalised_matrices_have_singular_values_near_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.linalg.svdvals(orthogonalise(torch.randn(3, 8, 20, generator=generator)))
+    assert float(values.min()) > 0.6  # the quintic's own interval
+    assert float(values.max()) < 1.3
+
+
+def test_a_resumed_run_repeats_the_uninterrupted_one(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "cut").mkdir()
+    whole = build(tmp_path / "whole", steps=6)
+    losses = [whole.step() for _ in range(6)]
+    first = build(tmp_path / "cut", steps=6)
+    begun = [first.step() for _ in range(3)]
+    first.save()
+    second = build(tmp_path / "cut", steps=6)
+    assert second.progress.step == 3
+    assert begun + [second.step() for _ in range(3)] == losses
+    assert losses[-1] < losses[0]
+
+
+def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
+    run = build(tmp_path, steps=2)
+    run.identity = "other"
+    run.save()
+    with pytest.raises(ValueError, match="choose a new --out folder"):
+        build(tmp_path, steps=2)
+
+
+def test_rates_warm_up_and_end_at_zero() -> None:
+    config = train.TrainConfig(steps=100, warmup_steps=10, decay_share=0.5)
+    scales = [train.rate_scale(step / 100, step, config) for step in range(101)]
+    assert scales[0] == 0.1
+    assert scales[10] == scales[50] == 1.0
+    assert scales[100] == 0.0
+    assert scales[50:] == sorted(scales[50:], reverse=True)
+
+
+def test_infilling_cases_are_seeded_and_cut_inside_lines() -> None:
+    cases = measure.infill_cases(documents(), count=20)
+    assert cases == measure.infill_cases(documents(), count=20)
+    texts = {document.name: document.text for document in documents()}
+    for case in cases:
+        assert case.prefix + case.middle + case.suffix in texts[case.module]
+        assert "\n" not in case.middle
+        assert case.suffix.startswith("\n")
+
+
+def test_edit_similarity_is_counted_in_bytes() -> None:
+    assert measure.edit_similarity("abcd", "abxd") == 0.75
+    assert measure.edit_similarity("é", "e") == 0.0
+    assert measure.edit_similarity("", "") == 1.0
