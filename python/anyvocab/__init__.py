@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from anyvocab.errors import SourceNotFound as SourceNotFound
     from anyvocab.errors import TokenizerFormatError as TokenizerFormatError
     from anyvocab.errors import UnsupportedTokenizer as UnsupportedTokenizer
+    from anyvocab.evaluate import BitsPerByte as BitsPerByte
+    from anyvocab.evaluate import Compression as Compression
+    from anyvocab.evaluate import bits_per_byte as bits_per_byte
+    from anyvocab.evaluate import compression as compression
     from anyvocab.roles import RoleRecord as RoleRecord
     from anyvocab.tokenizer import Encoding as Encoding
     from anyvocab.tokenizer import IncrementalEncoder as IncrementalEncoder
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
 
 _MODULE_OF = {
     "AnyvocabError": "anyvocab.errors",
+    "BitsPerByte": "anyvocab.evaluate",
+    "Compression": "anyvocab.evaluate",
     "Encoding": "anyvocab.tokenizer",
     "IncrementalEncoder": "anyvocab.tokenizer",
     "InternalError": "anyvocab.errors",
@@ -49,10 +55,14 @@ _MODULE_OF = {
     "UnsupportedTokenizer": "anyvocab.errors",
     "Vocabulary": "anyvocab.vocabulary",
     "__version__": "anyvocab._core",
+    "bits_per_byte": "anyvocab.evaluate",
+    "compression": "anyvocab.evaluate",
 }
 
 __all__ = [
     "AnyvocabError",
+    "BitsPerByte",
+    "Compression",
     "Encoding",
     "IncrementalEncoder",
     "InternalError",
@@ -68,6 +78,8 @@ __all__ = [
     "UnsupportedTokenizer",
     "Vocabulary",
     "__version__",
+    "bits_per_byte",
+    "compression",
 ]
 
 
