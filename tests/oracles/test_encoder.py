@@ -77,7 +77,7 @@ def corpus(fixtures: Path) -> list[str]:
 def pair(request: pytest.FixtureRequest, fixtures: Path) -> Iterator[tuple[Tokenizer, Any]]:
     """Ours and theirs, of one file."""
     path = fixtures / request.param / "tokenizer.json"
-    yield Tokenizer.load(path), tokenizers.Tokenizer.from_file(str(path))
+    return Tokenizer.load(path), tokenizers.Tokenizer.from_file(str(path))
 
 
 def test_every_text_has_the_ids_of_tokenizers(
@@ -176,4 +176,6 @@ def test_a_growing_text_has_the_ids_of_the_whole(
             want = ours.encode(data[:size])
             stable = incremental.stable()
             assert np.array_equal(incremental.ids(), want), (data[:size][-30:], size)
-            assert np.array_equal(ours.encode(data)[: max(0, stable - 1)], want[: max(0, stable - 1)])
+            assert np.array_equal(
+                ours.encode(data)[: max(0, stable - 1)], want[: max(0, stable - 1)]
+            )
