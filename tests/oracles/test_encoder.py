@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +73,7 @@ def corpus(fixtures: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module", params=JSON_NAMES, ids=lambda name: name.split("/")[1])
-def pair(request: pytest.FixtureRequest, fixtures: Path) -> Iterator[tuple[Tokenizer, Any]]:
+def pair(request: pytest.FixtureRequest, fixtures: Path) -> tuple[Tokenizer, Any]:
     """Ours and theirs, of one file."""
     path = fixtures / request.param / "tokenizer.json"
     return Tokenizer.load(path), tokenizers.Tokenizer.from_file(str(path))
