@@ -18,11 +18,6 @@ PATTERNS = [
     (r"trust_remote_code\s*=\s*True", r"\.py$", "no remote code"),
     (r"\bexcept Exception\b|\bexcept:", r"^python/.*\.py$", "name the exceptions you expect"),
     (r"^\s*print\(", r"^python/.*\.py$", "library code logs; commands use cli/output.py"),
-    (
-        r"\bunsafe\s*(\{|fn|impl)",
-        r"^rust/core/.*\.rs$",
-        "a kernel that needs it has its own module",
-    ),
     (r"(/home/|/Users/|/root/|/work/)\w", r"\.(py|rs|toml|md|yml)$|^Makefile$", "a machine's path"),
     (r"<<<<<<< |>>>>>>> ", r".", "a merge left over"),
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
@@ -149,6 +149,15 @@ class IncrementalEncoder:
         return len(self._core)
 
 
+@dataclass(frozen=True)
+class _Origin:
+    """What a tokenizer was made from: enough to make it again in another process."""
+
+    source: Source
+    pattern: str | None = None
+    special_tokens: dict[str, int] | None = None
+
+
 class Tokenizer:
     """A tokenizer. Immutable; safe to share between threads; can be pickled.
 
@@ -161,11 +170,10 @@ class Tokenizer:
     b'def f(x): return x'
     """
 
-    def __init__(self, core: _core.Tokenizer, declarations: Declarations, name: str) -> None:
+    def __init__(self, core: _core.Tokenizer, origin: _Origin) -> None:
         """Use :meth:`load`."""
         self._core = core
-        self._declarations = declarations
-        self._name = name
+        self._origin = origin
 
     @classmethod
     def load(
@@ -216,29 +224,34 @@ class Tokenizer:
                     file=found.file,
                     fix="leave it out; it is for rank files",
                 )
-        return cls._build(
-            found, pattern, found.special_tokens if special_tokens is None else special_tokens
-        )
+        specials = found.special_tokens if special_tokens is None else special_tokens
+        return cls._build(_Origin(found, pattern, None if specials is None else dict(specials)))
 
     @classmethod
-    def _build(
-        cls, found: Source, pattern: str | None, special_tokens: Mapping[str, int] | None
-    ) -> Tokenizer:
+    def _build(cls, origin: _Origin) -> Tokenizer:
+        source = origin.source
         core = _core.Tokenizer.from_bytes(
-            found.data,
-            found.format,
-            file=found.file,
-            pattern=pattern,
-            special_tokens=None if special_tokens is None else dict(special_tokens),
+            source.data,
+            source.format,
+            file=source.file,
+            pattern=origin.pattern,
+            special_tokens=origin.special_tokens,
         )
-        return cls(core, found.declarations, found.name)
+        if source.format == "tokenizer.json":
+            # The core can write it again; other formats it cannot always.
+            origin = replace(origin, source=replace(source, data=b""))
+        return cls(core, origin)
 
     def __repr__(self) -> str:
-        name = f"{self._name!r}, " if self._name else ""
-        return f"Tokenizer({name}{self.model_type} from {self.format}, {len(self.vocabulary)} ids)"
+        name = self._origin.source.name
+        shown = f"{name!r}, " if name else ""
+        return f"Tokenizer({shown}{self.model_type} from {self.format}, {len(self.vocabulary)} ids)"
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _unpickle, (self._core.to_json(), self._declarations, self._name)
+        origin = self._origin
+        if origin.source.format == "tokenizer.json":
+            origin = replace(origin, source=replace(origin.source, data=self._core.to_json()))
+        return Tokenizer._build, (origin,)
 
     @property
     def format(self) -> str:
@@ -253,21 +266,22 @@ class Tokenizer:
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """Every id's bytes, kind and roles."""
-        return Vocabulary(self._core, self._declarations)
+        return Vocabulary(self._core, self.declarations)
 
     @property
     def chat_template(self) -> str | None:
         """The default chat template as Jinja text, or None. It is never rendered here."""
-        return self._declarations.chat_templates.get("default", self._core.chat_template)
+        return self.declarations.chat_templates.get("default", self._core.chat_template)
 
     @property
     def declarations(self) -> Declarations:
         """What the files beside the tokenizer say about its special tokens."""
-        return self._declarations
+        return self._origin.source.declarations
 
     def with_declarations(self, declarations: Declarations) -> Tokenizer:
         """Return the same tokenizer beside other files; ids and bytes are shared."""
-        return Tokenizer(self._core, declarations, self._name)
+        source = replace(self._origin.source, declarations=declarations)
+        return Tokenizer(self._core, replace(self._origin, source=source))
 
     def components(self) -> str:
         """Return the pipeline as JSON text, as `tokenizer.json` spells it, without tables."""
@@ -411,11 +425,7 @@ class Tokenizer:
         """
         from anyvocab._save import save
 
-        return save(self, self._declarations, folder, existing=existing)
-
-
-def _unpickle(data: bytes, declarations: Declarations, name: str) -> Tokenizer:
-    return Tokenizer._build(Source(data, "tokenizer.json", None, name, declarations), None, None)
+        return save(self, self.declarations, folder, existing=existing)
 
 
 def _available_threads() -> int:

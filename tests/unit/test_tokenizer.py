@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import pickle
 from pathlib import Path
@@ -113,6 +114,20 @@ def test_a_pickled_tokenizer_gives_the_same_ids_and_roles(tiny_folder: Path) -> 
     assert again.encode("hello <|end|>").tolist() == tok.encode("hello <|end|>").tolist()
     assert again.vocabulary.roles == tok.vocabulary.roles
     assert again.chat_template == tok.chat_template
+
+
+def test_a_pickled_rank_file_keeps_its_pattern_and_special_tokens() -> None:
+    ranks = b"".join(base64.b64encode(bytes([byte])) + b" %d\n" % byte for byte in range(256))
+    tok = av.Tokenizer.load(ranks, pattern=r"\w+|\W+", special_tokens={"<|end|>": 300})
+    again = pickle.loads(pickle.dumps(tok))
+    assert again.encode("hi<|end|>").tolist() == [104, 105, 300]
+    assert again.vocabulary.holes().tolist() == list(range(256, 300))
+
+
+def test_what_only_rank_files_need_is_refused_elsewhere(tiny: bytes) -> None:
+    for options in ({"pattern": "x"}, {"special_tokens": {"x": 1}}):
+        with pytest.raises(av.InvalidValue, match="it is for rank files"):
+            av.Tokenizer.load(tiny, **options)  # type: ignore[arg-type]
 
 
 def test_a_tokenizer_loads_as_itself(tok: av.Tokenizer) -> None:

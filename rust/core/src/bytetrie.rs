@@ -45,9 +45,14 @@ impl Node {
     /// The value of the key that ends here.
     #[inline(always)]
     pub fn value(self) -> Option<u32> {
-        let value = (self.0 >> VALUE_SHIFT) & VALUE;
-        // `value` has 27 bits.
-        if value == 0 { None } else { Some((value - 1) as u32) }
+        self.number().checked_sub(1)
+    }
+
+    /// One more than the value of the key that ends here; 0 where none does. For code without branches.
+    #[inline(always)]
+    pub fn number(self) -> u32 {
+        // 27 bits.
+        ((self.0 >> VALUE_SHIFT) & VALUE) as u32
     }
 
     #[inline(always)]

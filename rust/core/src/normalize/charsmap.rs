@@ -31,7 +31,7 @@ enum Ascii {
     /// No rule starts with it.
     Plain,
     /// Every rule that starts with it goes on with a byte from 0x80 up.
-    PlainBeforeAscii,
+    PlainUnlessJoined,
     /// It has to be looked up.
     Lookup,
 }
@@ -77,7 +77,7 @@ impl Charsmap {
         if size > rest.len() {
             return Err(bad(format!("a trie of {size} bytes in {} bytes", rest.len())));
         }
-        if size == 0 || size % UNIT_LEN != 0 {
+        if size == 0 || !size.is_multiple_of(UNIT_LEN) {
             return Err(bad(format!("a trie of {size} bytes, not a positive multiple of {UNIT_LEN}")));
         }
         let (trie, texts) = rest.split_at(size);
@@ -105,7 +105,7 @@ impl Charsmap {
     fn class_of(&self, byte: u8) -> Ascii {
         let Some(node) = self.child(self.root(), byte) else { return Ascii::Plain };
         let goes_on = |range: std::ops::Range<u8>| range.into_iter().any(|b| self.child(node.base, b).is_some());
-        if node.value.is_none() && !goes_on(0..128) { Ascii::PlainBeforeAscii } else { Ascii::Lookup }
+        if node.value.is_none() && !goes_on(0..128) { Ascii::PlainUnlessJoined } else { Ascii::Lookup }
     }
 
     fn root(&self) -> u32 {
@@ -169,7 +169,7 @@ impl Charsmap {
     pub fn plain_ascii_len(&self, text: &[u8]) -> usize {
         let plain = |i: usize| match self.ascii.get(usize::from(text[i])) {
             Some(Ascii::Plain) => true,
-            Some(Ascii::PlainBeforeAscii) => text.get(i + 1).is_none_or(u8::is_ascii),
+            Some(Ascii::PlainUnlessJoined) => text.get(i + 1).is_none_or(u8::is_ascii),
             Some(Ascii::Lookup) | None => false,
         };
         (0..text.len()).find(|&i| !plain(i)).unwrap_or(text.len())

@@ -60,7 +60,8 @@ impl ScannerVisitor<usize> for Count<'_> {
             pos = scanner.next(self.0, pos);
             n += 1;
         }
-        assert_eq!(n, scanner.pieces(self.0).count());
+        let start = &self.0[..self.0.len().min(1 << 20)];
+        assert!(scanner.pieces(start).last() == Some(start.len()));
         n
     }
 }

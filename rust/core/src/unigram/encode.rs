@@ -1,8 +1,10 @@
 //! The fast encoder: a walk of the byte trie from every character boundary, flat cells, cuts where no token spans.
 
 use super::{Engine, REBASE};
+use crate::bytetrie::Node;
 use crate::formats::UnigramFlavour;
 use crate::ids::{NO_TOKEN, TokenId};
+use std::hint::select_unpredictable;
 
 /// The ranks from here on are unknown characters: of one byte, of two, three and four.
 pub(super) const UNKNOWN: u32 = u32::MAX - 3;
@@ -18,21 +20,30 @@ const KEPT: usize = 1 << 20;
 /// The memory of an encoder, kept between pieces. One per thread; its contents mean nothing between calls.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch {
-    /// `scores[i]`: the score of the best path that ends `i` bytes after the segment's start; NaN where none does yet; what lies beyond the segment
-    /// is stale.
-    scores: Vec<f64>,
-    /// `ranks[i]`: the last token of that path, meaningless where there is none.
-    ranks: Vec<u32>,
+    /// `cells[i]`: the best path that ends `i` bytes after the segment's start. What lies beyond the segment is stale.
+    cells: Vec<Cell>,
     /// The ranks of a segment's best path, last first.
     path: Vec<u32>,
 }
 
+/// The best path that ends at some place.
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    /// Its score; minus infinity where no path ends yet.
+    score: f64,
+    /// Its last token.
+    rank: u32,
+}
+
+const NO_PATH: Cell = Cell { score: f64::NEG_INFINITY, rank: 0 };
+
 impl Scratch {
     /// Makes room for segments of `len` bytes.
+    #[inline(always)]
     fn reserve(&mut self, len: usize) {
-        if self.scores.len() <= len {
-            self.scores.resize(len + 1, f64::NAN);
-            self.ranks.resize(len + 1, 0);
+        if self.cells.len() <= len {
+            self.cells.reserve_exact(len + 1 - self.cells.len());
+            self.cells.resize(len + 1, NO_PATH);
         }
     }
 }
@@ -42,23 +53,23 @@ impl Engine {
     #[inline(always)]
     pub(super) fn each(&self, piece: &[u8], scratch: &mut Scratch, mut emit: impl FnMut(TokenId, usize)) {
         let mut plain = |id, _, len| emit(id, len);
-        let valid = std::str::from_utf8(piece).is_ok();
-        match (self.flavour, valid) {
-            (UnigramFlavour::Tokenizers, true) => self.segments::<false, true>(piece, scratch, &mut plain),
-            (UnigramFlavour::Tokenizers, false) => self.segments::<false, false>(piece, scratch, &mut plain),
-            (UnigramFlavour::SentencePiece, true) => self.segments::<true, true>(piece, scratch, &mut plain),
-            (UnigramFlavour::SentencePiece, false) => {
+        match self.flavour {
+            UnigramFlavour::Tokenizers => self.segments::<false>(piece, scratch, &mut plain),
+            UnigramFlavour::SentencePiece if std::str::from_utf8(piece).is_ok() => {
+                self.segments::<true>(piece, scratch, &mut plain);
+            }
+            UnigramFlavour::SentencePiece => {
                 let mended = Mended::new(piece);
-                self.segments::<true, true>(&mended.bytes, scratch, &mut |id, start, len| {
+                self.segments::<true>(&mended.bytes, scratch, &mut |id, start, len| {
                     emit(id, mended.original(start + len) - mended.original(start));
                 });
             }
         }
     }
 
-    /// `SINGLE`: SentencePiece's f32 sums. `VALID`: `piece` is well-formed UTF-8.
+    /// `SINGLE`: SentencePiece's f32 sums.
     #[inline(always)]
-    fn segments<const SINGLE: bool, const VALID: bool>(
+    fn segments<const SINGLE: bool>(
         &self,
         piece: &[u8],
         scratch: &mut Scratch,
@@ -68,12 +79,12 @@ impl Engine {
         let mut at = 0;
         let mut score = 0.0;
         while at < piece.len() {
-            let (len, end_score) = self.forward::<SINGLE, VALID>(&piece[at..], score, scratch);
+            let (len, end_score) = self.forward::<SINGLE>(&piece[at..], score, scratch);
             score = end_score;
             scratch.path.clear();
             let mut end = len;
             while end > 0 {
-                let rank = scratch.ranks[end];
+                let rank = scratch.cells[end].rank;
                 scratch.path.push(rank);
                 end -= self.token(rank).1;
             }
@@ -99,7 +110,7 @@ impl Engine {
         if unknown.len > 0 {
             self.emit_unknown(piece, &mut unknown, emit);
         }
-        if scratch.scores.capacity() > KEPT {
+        if scratch.cells.capacity() > KEPT {
             *scratch = Scratch::default();
         }
     }
@@ -118,81 +129,85 @@ impl Engine {
     /// The segment ends with `rest`, or after at least [`SEGMENT`] bytes at a place that no token spans: every path goes
     /// through such a place, so what lies before it is settled. The score goes on from there, for the sums to be the
     /// same as without the cut.
-    #[inline(always)]
-    fn forward<const SINGLE: bool, const VALID: bool>(
-        &self,
-        rest: &[u8],
-        score: f64,
-        scratch: &mut Scratch,
-    ) -> (usize, f64) {
+    ///
+    /// Not inlined: on its own the loop keeps its pointers in registers.
+    #[inline(never)]
+    fn forward<const SINGLE: bool>(&self, rest: &[u8], score: f64, scratch: &mut Scratch) -> (usize, f64) {
         let longest = self.trie.longest().max(4); // 4: an unknown character
         let segment = SEGMENT.max(longest);
         let mut open = rest.len().min(segment + longest); // the places up to here are in use
         scratch.reserve(open);
-        scratch.scores[..=open].fill(f64::NAN);
-        scratch.scores[0] = score;
+        let mut cells = &mut scratch.cells[..=open]; // from `start` on
+        cells.fill(NO_PATH);
+        cells[0].score = score;
+        let mut text = rest; // from `start` on
         let mut start = 0; // a character boundary
-        let mut reach = 0; // the furthest end of a token that starts before `start`
-        while start < rest.len() {
+        while !text.is_empty() {
             if start >= segment {
-                if reach == start {
+                // A token that spans this place has left a path to a place beyond it.
+                if cells[1..].iter().take(longest).all(|cell| cell.score == f64::NEG_INFINITY) {
                     break;
                 }
                 let needed = rest.len().min(start + longest);
                 if open < needed {
                     let grown = needed.max(start * 2).min(rest.len());
                     scratch.reserve(grown);
-                    scratch.scores[open + 1..=grown].fill(f64::NAN);
+                    scratch.cells[open + 1..=grown].fill(NO_PATH);
+                    cells = &mut scratch.cells[start..=grown];
                     open = grown;
                 }
             }
-            let character = character_len::<VALID>(&rest[start..]);
-            let mut before = scratch.scores[start];
-            if SINGLE && before.abs() > REBASE {
+            let character = character_len(text);
+            let (here, ends) = cells.split_first_mut().expect("`open` is at or after `start`");
+            if SINGLE && here.score.abs() > REBASE {
                 // The sums of all open paths, those to places further on included, are counted from here.
-                for score in &mut scratch.scores[start + 1..=reach] {
-                    *score = f64::from((*score - before) as f32);
+                for end in ends.iter_mut().take(longest) {
+                    end.score = f64::from((end.score - here.score) as f32);
                 }
-                before = 0.0;
-                scratch.scores[start] = before;
+                here.score = 0.0;
             }
-            let scores = &mut scratch.scores[start + 1..=open];
-            let ranks = &mut scratch.ranks[start + 1..=open];
-            let mut alone = false; // whether a token is just this character
-            let mut last = 0;
-            let mut node = self.trie.root();
-            for (i, ((&byte, best), best_rank)) in
-                rest[start..].iter().zip(scores.iter_mut()).zip(ranks.iter_mut()).enumerate()
-            {
-                match self.trie.child(node, byte) {
-                    Some(next) => node = next,
-                    None => break,
-                }
-                if let Some(rank) = node.value() {
-                    let offer = sum::<SINGLE>(self.scores[rank as usize], before);
-                    last = i + 1;
-                    alone |= last == character;
-                    // Not `offer > *best`: an end without a path (NaN) takes any offer.
-                    #[allow(clippy::neg_cmp_op_on_partial_ord)]
-                    let better = !(offer <= *best);
-                    // Selected, not branched: which offer wins is hard to foresee.
-                    *best = if better { offer } else { *best };
-                    *best_rank = if better { rank } else { *best_rank };
-                }
-            }
-            if !alone {
+            let before = here.score;
+            let (first, tail) = text.split_at(character);
+            let (first_ends, tail_ends) = ends.split_at_mut(character);
+            let node = self.walk::<SINGLE>(Some(self.trie.root()), first, first_ends, before);
+            if node.is_none_or(|node| node.number() == 0) {
+                // No token is just this character.
                 let offer = sum::<SINGLE>(self.unk_score, before);
-                last = last.max(character);
-                #[allow(clippy::neg_cmp_op_on_partial_ord)]
-                if !(offer <= scores[character - 1]) {
-                    scores[character - 1] = offer;
-                    ranks[character - 1] = UNKNOWN + (character as u32 - 1); // a character has 1 to 4 bytes
+                let end = &mut first_ends[character - 1];
+                if offer > end.score {
+                    *end = Cell { score: offer, rank: UNKNOWN + (character as u32 - 1) }; // 1 to 4 bytes
                 }
             }
-            reach = reach.max(start + last);
+            self.walk::<SINGLE>(node, tail, tail_ends, before);
             start += character;
+            text = tail;
+            cells = &mut ends[character - 1..];
         }
-        (start, scratch.scores[start])
+        (start, cells[0].score)
+    }
+
+    /// Goes on from `node` along `text` and offers every token on the way its end; returns the node after the whole
+    /// text, `None` where no token goes on so far.
+    #[inline(always)]
+    fn walk<const SINGLE: bool>(
+        &self,
+        node: Option<Node>,
+        text: &[u8],
+        ends: &mut [Cell],
+        before: f64,
+    ) -> Option<Node> {
+        let mut node = node?;
+        for (&byte, end) in text.iter().zip(ends) {
+            node = self.trie.child(node, byte)?;
+            // Nothing here is a branch: whether a token ends, and whether its offer wins, is hard to foresee. Where
+            // none ends, the offer is minus infinity.
+            let rank = node.number();
+            let offer = sum::<SINGLE>(self.scores[rank as usize], before);
+            let better = offer > end.score;
+            end.score = if better { offer } else { end.score };
+            end.rank = select_unpredictable(better, rank, end.rank);
+        }
+        Some(node)
     }
 
     /// Emits a run of unknown characters and empties it. `emit` takes an id, where it starts and its length.
@@ -202,9 +217,9 @@ impl Engine {
         run.len = 0;
         // `tokenizers` looks the joined text up again: with scores this far above zero it may be a token.
         if self.flavour == UnigramFlavour::Tokenizers
-            && let Some(rank) = self.trie.get(bytes)
+            && let Some(before_rank) = self.trie.get(bytes)
         {
-            return emit(self.tokens[rank as usize].0, run.start, bytes.len());
+            return emit(self.tokens[before_rank as usize + 1].0, run.start, bytes.len());
         }
         if let Some(ids) = &self.byte_ids
             && bytes.iter().all(|byte| ids[usize::from(*byte)] != NO_TOKEN)
@@ -230,16 +245,22 @@ fn sum<const SINGLE: bool>(score: f64, before: f64) -> f64 {
     if SINGLE { f64::from((score + before) as f32) } else { score + before }
 }
 
-/// The bytes of the first character; a byte that is not part of a well-formed sequence is one.
+/// The bytes of the first character of `bytes`, which is not empty; a byte that is not part of a well-formed sequence is
+/// one.
 #[inline(always)]
-pub(super) fn character_len<const VALID: bool>(bytes: &[u8]) -> usize {
-    let len = match bytes[0] {
-        0..0xc0 => return 1,
-        0xc0..0xe0 => 2,
-        0xe0..0xf0 => 3,
-        _ => 4,
-    };
-    if VALID || bytes.get(..len).is_some_and(|bytes| std::str::from_utf8(bytes).is_ok()) { len } else { 1 }
+fn character_len(bytes: &[u8]) -> usize {
+    let next = |byte: u8| byte & 0xc0 == 0x80;
+    match *bytes {
+        [0..0xc2, ..] => 1,
+        [0xc2..0xe0, b, ..] if next(b) => 2,
+        [0xe0, 0xa0..0xc0, c, ..] if next(c) => 3,
+        [0xe1..=0xec | 0xee | 0xef, b, c, ..] if next(b) && next(c) => 3,
+        [0xed, 0x80..0xa0, c, ..] if next(c) => 3,
+        [0xf0, 0x90..0xc0, c, d, ..] if next(c) && next(d) => 4,
+        [0xf1..=0xf3, b, c, d, ..] if next(b) && next(c) && next(d) => 4,
+        [0xf4, 0x80..0x90, c, d, ..] if next(c) && next(d) => 4,
+        _ => 1,
+    }
 }
 
 /// A text with every byte outside well-formed sequences replaced by U+FFFD.

@@ -46,10 +46,10 @@ pub const REBASE: f64 = 100_000.0;
 /// A unigram encoder.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    /// Spelling to rank; ranks number the pieces that text can produce in the order of their spellings, so that the
-    /// tokens on one path of the trie lie side by side in `scores`.
+    /// Spelling to rank - 1; ranks number the pieces that text can produce, from 1, in the order of their spellings, so
+    /// that the tokens on one path of the trie lie side by side in `scores`. Rank 0 is no token.
     trie: ByteTrie,
-    /// By rank.
+    /// By rank; rank 0 has minus infinity.
     scores: Vec<f64>,
     /// By rank: id and length in bytes.
     tokens: Vec<(TokenId, u32)>,
@@ -67,7 +67,7 @@ impl Engine {
     /// Builds the encoder. O(total bytes of the spellings), plus a sort.
     ///
     /// Fails with `Format` when scores and pieces differ in number, when the unknown piece is none of them, or when a
-    /// score is not finite (for `SentencePiece`: in f32).
+    /// score is not a number; with `Unsupported` when a score is beyond 1e30 either way, infinite ones included.
     pub fn new(model: &Unigram, _limits: &Limits) -> Result<Self> {
         let Scores { pieces, unk_score } = Scores::new(model)?;
         if let Some(unk) = model.unk.filter(|unk| !model.vocab.ids.contains(unk)) {
@@ -81,9 +81,12 @@ impl Engine {
         let token = |&i: &usize| {
             (model.vocab.ids[i], u32::try_from(model.vocab.get(i).len()).expect("tokens are under 4 GiB: Spellings"))
         };
-        let tokens: Vec<(TokenId, u32)> = order.iter().map(token).collect();
-        let trie = ByteTrie::new((0u32..).zip(&order).map(|(rank, &i)| (model.vocab.get(i), rank)))?;
-        let unk_rank = (0u32..).zip(&tokens).find(|(_, token)| Some(token.0) == model.unk).map(|(rank, _)| rank);
+        let tokens: Vec<(TokenId, u32)> = std::iter::once((NO_TOKEN, 0)).chain(order.iter().map(token)).collect();
+        let score = |&i: &usize| pieces[i].expect("order holds the pieces with a score");
+        let scores = std::iter::once(f64::NEG_INFINITY).chain(order.iter().map(score)).collect();
+        let trie = ByteTrie::new((0u32..).zip(&order).map(|(n, &i)| (model.vocab.get(i), n)))?;
+        let unk_rank =
+            (0u32..).zip(&tokens).skip(1).find(|(_, token)| Some(token.0) == model.unk).map(|(rank, _)| rank);
         let mut byte_ids = Box::new([NO_TOKEN; 256]);
         for (spelling, id) in model.vocab.iter() {
             if let Some(byte) = fallback_byte(spelling) {
@@ -92,7 +95,7 @@ impl Engine {
         }
         Ok(Self {
             trie,
-            scores: order.iter().map(|&i| pieces[i].expect("order holds the pieces with a score")).collect(),
+            scores,
             tokens,
             unk: model.unk,
             unk_rank: unk_rank.unwrap_or(encode::UNKNOWN),
@@ -105,7 +108,7 @@ impl Engine {
 
     /// Appends the ids of one piece.
     ///
-    /// Equals [`reference::encode`]. O(n · m) time, n = `piece.len()`, m = longest token; at most about 16 bytes of
+    /// Equals [`reference::encode`]. O(n · m) time, n = `piece.len()`, m = longest token; at most 20 bytes of
     /// `scratch` per byte of the longest stretch without a place that no token spans. Where the model has no
     /// unknown piece (and no byte fallback) unknown characters are dropped; there the originals fail.
     pub fn encode(&self, piece: &[u8], scratch: &mut Scratch, out: &mut Vec<TokenId>) {

@@ -48,8 +48,7 @@ pub fn encode(model: &Unigram, piece: &[u8]) -> Vec<(TokenId, usize)> {
     let longest = vocab.keys().map(|spelling| spelling.len()).max().unwrap_or(0);
     let mut best: Vec<Option<Step>> = vec![None; text.len() + 1];
     let offer = |end: &mut Option<Step>, sum: f64, start: usize, id: Option<TokenId>| {
-        // Not `sum > end.score`: that differs where sums have overflowed.
-        if end.is_none_or(|end| end.score.is_nan() || sum > end.score) {
+        if end.is_none_or(|end| sum > end.score) {
             *end = Some(Step { score: sum, start, id });
         }
     };

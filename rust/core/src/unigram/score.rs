@@ -9,6 +9,9 @@ use std::sync::LazyLock;
 /// SentencePiece: what a user-defined piece weighs per byte after its first, in nats.
 const USER_DEFINED_PER_BYTE: f64 = 0.1;
 
+/// Scores beyond this are refused; below it no sum overflows, in f32 with [`super::REBASE`] or in f64.
+const MAX_SCORE: f64 = 1e30;
+
 /// The numbers of a model.
 pub(super) struct Scores {
     /// By position in the vocabulary; `None` for pieces that text never produces.
@@ -26,10 +29,14 @@ impl Scores {
                 "give every piece one score",
             ));
         }
-        let single = model.flavour == UnigramFlavour::SentencePiece;
-        for (i, &score) in model.scores.iter().enumerate() {
-            if !score.is_finite() || (single && !(score as f32).is_finite()) {
-                return Err(Error::format(format!("model.vocab[{i}]"), format!("score {score} is not finite"), ""));
+        for (i, score) in model.scores.iter().enumerate() {
+            let field = || format!("model.vocab[{i}]");
+            if score.is_nan() {
+                return Err(Error::format(field(), "the score is not a number", "give it its log-probability"));
+            }
+            if score.abs() > MAX_SCORE {
+                let found = format!("score {score} is beyond {MAX_SCORE:e} either way");
+                return Err(Error::unsupported(field(), found, "scores are log-probabilities"));
             }
         }
         Ok(match model.flavour {

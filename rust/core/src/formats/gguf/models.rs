@@ -71,9 +71,12 @@ fn pieces<'a>(tokens: &'a Tokens<'_>) -> Result<PieceTable<'a>> {
     };
     let byte_fallback = tokens.kinds.contains(&PieceType::Byte);
     let texts = tokens.texts.iter().map(|text| &**text).collect();
-    PieceTable::new(texts, scores.clone(), tokens.kinds.clone(), byte_fallback, |i| {
-        format!("tokenizer.ggml.tokens[{i}]")
-    })
+    // Some files call every special token unknown; the first is the one.
+    let mut kinds = tokens.kinds.clone();
+    for kind in kinds.iter_mut().filter(|kind| **kind == PieceType::Unknown).skip(1) {
+        *kind = PieceType::Control;
+    }
+    PieceTable::new(texts, scores.clone(), kinds, byte_fallback, |i| format!("tokenizer.ggml.tokens[{i}]"))
 }
 
 fn sentencepiece_normalizer(

@@ -73,9 +73,10 @@ fn read_one(scan: &mut Scanner<'_>, index: usize, scratch: &mut Vec<u8>, limits:
             content = Some(text);
         } else if let Some(at) = flag {
             scan.expect(b':', "expected `:`")?;
-            let value = scan.value(3)?;
-            let Some(value) = value.as_bool() else {
-                return Err(Error::format(path(FLAGS[at]), format!("{value} is not a boolean"), ""));
+            // Nothing but a keyword is built: a list of a million numbers would be a large value.
+            let value = if matches!(scan.peek(), b't' | b'f') { scan.value(3)?.as_bool() } else { None };
+            let Some(value) = value else {
+                return Err(Error::format(path(FLAGS[at]), format!("{} is not a boolean", scan.glimpse()), ""));
             };
             flags[at] = Some(value);
         } else {

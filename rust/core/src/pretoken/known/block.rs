@@ -26,6 +26,10 @@ pub(super) struct Masks {
     pub(super) blank: u64,
     pub(super) quote: u64,
     pub(super) slash: u64,
+    /// `\p{S}`.
+    pub(super) symbol: u64,
+    /// Neither letter, digit, white space, punctuation nor symbol.
+    pub(super) control: u64,
 }
 
 /// Eight bytes at a time, anywhere.
@@ -68,6 +72,10 @@ mod portable {
             put(&mut masks.blank, blank);
             put(&mut masks.quote, within(y, b'\'', b'\''));
             put(&mut masks.slash, within(y, b'/', b'/'));
+            let one = |b: u8| within(y, b, b);
+            let rest = one(b'$') | one(b'+') | one(b'^') | one(b'`') | one(b'|') | one(b'~');
+            put(&mut masks.symbol, within(y, b'<', b'>') | rest);
+            put(&mut masks.control, (within(y, 0, 31) & !within(y, b'\t', b'\r')) | one(0x7F));
         }
         (wide, masks)
     }
@@ -163,6 +171,19 @@ pub(super) fn gpt2<const DIGITS: bool>(text: &[u8], pos: usize) -> u64 {
     masks.certain(cuts, masks.len)
 }
 
+/// Cuts of deepseek-coder's sequence.
+#[inline(always)]
+pub(super) fn coder(text: &[u8], pos: usize) -> u64 {
+    let Some(masks) = Masks::of(text, pos) else { return 0 };
+    let letter = masks.letter();
+    let punct = masks.sign() & !(masks.symbol | masks.control);
+    let runs = Masks::starts(letter) | Masks::starts(punct);
+    let in_front = masks.space & !masks.newline & (runs >> 1);
+    let unmatched = !(letter | punct | masks.digit | masks.newline);
+    let cuts = (runs & !(in_front << 1)) | in_front | Masks::starts(unmatched) | masks.newline | masks.digit;
+    masks.certain(cuts, masks.len)
+}
+
 /// Clears the cuts in `from..to` and sets the one at `to`.
 #[inline(always)]
 fn cut_out(cuts: u64, from: u32, to: u32) -> u64 {
@@ -172,9 +193,17 @@ fn cut_out(cuts: u64, from: u32, to: u32) -> u64 {
 
 /// Cuts of the families of cl100k and, with `CASED`, o200k.
 ///
-/// `FOLD` and `DIGITS` as there; with `SLASH`, slashes behind line ends behind signs go with them.
+/// `FOLD` and `DIGITS` as there; with `SLASH`, slashes behind line ends behind signs go with them. With `STRETCHES`,
+/// digits are cut out first and white space before them ends its text, and controls are left to the scanner: the third
+/// pattern of DeepSeek-V3, which is cl100k without contractions over ASCII.
 #[inline(always)]
-pub(super) fn lines<const FOLD: u8, const DIGITS: usize, const CASED: bool, const SLASH: bool>(
+pub(super) fn lines<
+    const FOLD: u8,
+    const DIGITS: usize,
+    const CASED: bool,
+    const SLASH: bool,
+    const STRETCHES: bool,
+>(
     text: &[u8],
     pos: usize,
 ) -> u64 {
@@ -206,7 +235,11 @@ pub(super) fn lines<const FOLD: u8, const DIGITS: usize, const CASED: bool, cons
 
     // White space that is left: cut at its start, behind its last line end, and before its last character.
     cuts |= Masks::starts(masks.space & !tail) | (masks.space & !tail & (tail << 1));
-    cuts |= flat & !(masks.space >> 1);
+    let last = flat & !(masks.space >> 1);
+    cuts |= if STRETCHES { last & !(masks.digit >> 1) } else { last };
+    if STRETCHES {
+        len = len.min(masks.control.trailing_zeros());
+    }
     let after_line = Masks::starts(flat) & (masks.newline << 1);
     cuts |= after_line;
     // Such a stretch that another line end follows does not count; rare enough to leave to the scanner.

@@ -87,7 +87,7 @@ impl<const FOLD: u8, const DIGITS: usize, const MARKS: bool, const AT_END: bool>
 
     #[inline]
     fn cuts_ahead(&self, text: &[u8], pos: usize) -> u64 {
-        block::lines::<FOLD, DIGITS, false, false>(text, pos)
+        block::lines::<FOLD, DIGITS, false, false, false>(text, pos)
     }
 
     #[inline]

@@ -1,7 +1,7 @@
 //! The sequences of splits of deepseek-coder and of DeepSeek-V3.
 
-use super::Scanner;
-use super::eye::{Eye, needs};
+use super::eye::{Eye, NONE, needs};
+use super::{Scanner, block};
 use crate::pretoken::classes::{
     CODER_CJK, Class, Classes, LETTER, MARK, NEWLINE, NUMBER, NUMERIC, PUNCT, SIGN, SPACE, SYMBOL, V3_CJK,
 };
@@ -82,6 +82,11 @@ impl Scanner for DeepSeekCoder {
     #[inline]
     fn next(&self, text: &[u8], pos: usize) -> usize {
         self.scan::<false>(text, pos).0
+    }
+
+    #[inline]
+    fn cuts_ahead(&self, text: &[u8], pos: usize) -> u64 {
+        block::coder(text, pos)
     }
 
     #[inline]
@@ -200,6 +205,11 @@ impl Scanner for DeepSeekV3 {
     #[inline]
     fn next(&self, text: &[u8], pos: usize) -> usize {
         self.scan::<false>(text, pos).0
+    }
+
+    #[inline]
+    fn cuts_ahead(&self, text: &[u8], pos: usize) -> u64 {
+        block::lines::<NONE, 3, false, false, true>(text, pos)
     }
 
     #[inline]

@@ -132,9 +132,9 @@ impl<const FOLD: u8, const DIGITS: usize, const KIMI: bool> Scanner for O200k<FO
     #[inline]
     fn cuts_ahead(&self, text: &[u8], pos: usize) -> u64 {
         if KIMI {
-            block::lines::<FOLD, DIGITS, true, false>(text, pos)
+            block::lines::<FOLD, DIGITS, true, false, false>(text, pos)
         } else {
-            block::lines::<FOLD, DIGITS, true, true>(text, pos)
+            block::lines::<FOLD, DIGITS, true, true, false>(text, pos)
         }
     }
 

@@ -52,6 +52,12 @@ fn with_sse2(block: &[u8; BLOCK]) -> (u64, Masks) {
         put(&mut masks.blank, blank);
         put(&mut masks.quote, is(v, b'\''));
         put(&mut masks.slash, is(v, b'/'));
+        let or = |a, b| _mm_or_si128(a, b);
+        let brackets = or(within(v, b'<', b'>'), or(is(v, b'^'), is(v, b'`')));
+        let signs = or(or(is(v, b'$'), is(v, b'+')), or(is(v, b'|'), is(v, b'~')));
+        put(&mut masks.symbol, or(brackets, signs));
+        let below = or(within(v, 0, 8), within(v, 14, 31));
+        put(&mut masks.control, or(below, is(v, 0x7F)));
     }
     (wide, masks)
 }

@@ -1,0 +1,3 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| anyvocab_fuzz::check_tokenizer_json(data));
