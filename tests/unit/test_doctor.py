@@ -80,6 +80,15 @@ def test_every_check_says_what_it_demands() -> None:
     assert all(summary.endswith(".") for summary in check_summaries().values())
 
 
+def test_the_guide_lists_every_check() -> None:
+    guide = Path(__file__).resolve().parents[2] / "docs" / "commands.md"
+    text = guide.read_text(encoding="utf-8")
+    listed = [line.split("`")[1] for line in text.splitlines() if line.startswith("| `")]
+    assert listed == list(check_names())
+    for summary in check_summaries().values():
+        assert summary in text
+
+
 def test_an_unreadable_source_is_exit_code_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -177,6 +186,26 @@ def test_shards_are_found_through_the_index(tiny_folder: Path) -> None:
 def test_damaged_indexes_are_findings(tiny_folder: Path, text: str) -> None:
     (tiny_folder / "model.safetensors.index.json").write_text(text)
     assert [one.severity for one in findings(tiny_folder, "weights_can_be_read")] == ["error"]
+
+
+def test_files_cannot_steer_the_terminal(
+    tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = "\x1b[2J\x9b2J\u202e"
+    _config(
+        eos_token=evil,
+        extra_special_tokens={evil: "<|end|>"},
+        added_tokens_decoder={str(id): {"content": evil} for id in range(99)},
+        chat_template=f"{{{{ '<|{evil}|>' }}}}",
+    )(tiny_folder)
+    names = {"lm_head.weight": f"{evil}.safetensors", "x.weight": f"../{evil}"}
+    write(tiny_folder, "model.safetensors.index.json", {"weight_map": names})
+    for command in ("doctor", "inspect"):
+        for more in ([], ["--json"]):
+            assert main([command, str(tiny_folder), *more]) == (3 if command == "doctor" else 0)
+            captured = capsys.readouterr()
+            assert not set("\x1b\x9b") & set(captured.out + captured.err)
+    assert len(findings(tiny_folder, "listed_tokens_agree")) == 13
 
 
 def test_pickles_are_named(tiny_folder: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,17 @@ def test_html_is_written_whole(
     assert "<script" not in html
     assert "&lt;" in html
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []
+
+
+def test_a_terminal_without_unicode_gets_escapes(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert main(["inspect", str(tiny_folder), "--text", "hello"]) == 0
+    assert main(["inspect", str(tiny_folder)]) == 0
+    stream.seek(0)
+    assert "hell\\u2502o" in stream.read()
 
 
 def test_lone_surrogates_and_empty_texts_are_no_traceback(

@@ -16,6 +16,7 @@ from anyvocab.cli.output import (
     PatternOption,
     RevisionOption,
     SourceArgument,
+    printable,
 )
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _print(output: Output, report: Report) -> None:
         line = Text()
         line.append(f"{finding.severity:8}", _STYLES[finding.severity])
         line.append(finding.check, "bold")
-        line.append(f"  {finding.where}", "dim")
+        line.append(f"  {printable(finding.where)}", "dim")
         output.console.print(line)
         _indented(output, finding.found)
         if finding.fix:
@@ -116,6 +117,7 @@ def _print(output: Output, report: Report) -> None:
 
 def _indented(output: Output, text: str) -> None:
     """Print text under its finding: wrapped on a terminal, one line for other programs."""
+    text = printable(text)
     width = max(40, output.console.width - len(_INDENT))
     lines = textwrap.wrap(text, width) if output.console.is_terminal else [text]
     for line in lines:
