@@ -57,7 +57,7 @@ def by_definition(model: object, ids: list[int]) -> float:
 
 def test_the_windows_sum_to_the_definition(tokenizer: av.Tokenizer, model: object) -> None:
     texts = ["hell", "hello hello hello, hello!", b"\xff\xfe", ""]
-    score = bits_per_byte(model, tokenizer, texts, first_id=260)
+    score = bits_per_byte(model, texts, tokenizer=tokenizer, first_ids=[260])
     rows = [[260, *tokenizer.encode(text).tolist()] for text in texts]
     expected = sum(by_definition(model, row) for row in rows)
     # Batched and single matrix products differ in the last bits of float32: 2**-24 relative per
@@ -69,15 +69,15 @@ def test_the_windows_sum_to_the_definition(tokenizer: av.Tokenizer, model: objec
 
 
 def test_the_first_id_is_the_bos_and_else_the_eos(tokenizer: av.Tokenizer, model: object) -> None:
-    named = bits_per_byte(model, tokenizer, ["hello"], first_id=260)
+    named = bits_per_byte(model, ["hello"], tokenizer=tokenizer, first_ids=[260])
     assert tokenizer.vocabulary.ids_of_role("bos") == ()
-    with pytest.raises(av.InvalidValue, match="first_id"):
-        bits_per_byte(model, tokenizer, ["hello"])
+    with pytest.raises(av.InvalidValue, match="first_ids"):
+        bits_per_byte(model, ["hello"], tokenizer=tokenizer)
     assert named.tokens == 2
 
 
 def test_nothing_to_score_is_refused(tokenizer: av.Tokenizer, model: object) -> None:
     with pytest.raises(av.InvalidValue, match="no byte to score"):
-        bits_per_byte(model, tokenizer, [""], first_id=0)
+        bits_per_byte(model, [""], tokenizer=tokenizer, first_ids=[0])
     with pytest.raises(av.InvalidValue, match="at least 2"):
-        bits_per_byte(model, tokenizer, ["x"], first_id=0, context=1)
+        bits_per_byte(model, ["x"], tokenizer=tokenizer, first_ids=[0], window=1)

@@ -39,6 +39,12 @@ for record in tok.vocabulary.roles:
     assert_type(record, av.RoleRecord)
     assert_type((record.role, record.id, record.source), tuple[str, int, str])
 
+score = av.bits_per_byte("pico:code-4k", ["a", b"b"], window=64, stride=32)
+assert_type(score, av.BitsPerByte)
+assert_type((score.bits_per_byte, score.bytes, score.tokens), tuple[float, int, int])
+assert_type(av.compression(tok, ["a"]), av.Compression)
+assert_type(av.compression("pico:code-4k", ["a"]).bytes_per_token, float)
+
 try:
     pass
 except av.AnyvocabError as error:

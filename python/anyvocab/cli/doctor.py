@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ from anyvocab.cli.output import (
     PatternOption,
     RevisionOption,
     SourceArgument,
+    printable,
 )
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 FORMAT_VERSION = 1
+_INDENT = " " * 8
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
 
 
@@ -94,18 +97,28 @@ def _print(output: Output, report: Report) -> None:
         line = Text()
         line.append(f"{finding.severity:8}", _STYLES[finding.severity])
         line.append(finding.check, "bold")
-        line.append(f"  {finding.where}", "dim")
+        line.append(f"  {printable(finding.where)}", "dim")
         output.console.print(line)
-        output.text(f"        {finding.found}")
+        _indented(output, finding.found)
         if finding.fix:
-            output.text(
-                f"        fix: {finding.fix}"
-                if finding.severity != "info"
-                else f"        {finding.fix}"
-            )
+            _indented(output, finding.fix if finding.severity == "info" else f"fix: {finding.fix}")
     if report.findings:
         output.text("")
-    output.text(
-        f"{len(report.checks)} checks: {report.count('error')} errors, "
-        f"{report.count('warning')} warnings, {report.count('info')} notes"
-    )
+    counts = [
+        f"{count} {word}{'' if count == 1 else 's'}"
+        for word, count in (
+            ("error", report.count("error")),
+            ("warning", report.count("warning")),
+            ("note", report.count("info")),
+        )
+    ]
+    output.text(f"{len(report.checks)} checks: {', '.join(counts)}")
+
+
+def _indented(output: Output, text: str) -> None:
+    """Print text under its finding: wrapped on a terminal, one line for other programs."""
+    text = printable(text)
+    width = max(40, output.console.width - len(_INDENT))
+    lines = textwrap.wrap(text, width) if output.console.is_terminal else [text]
+    for line in lines:
+        output.text(_INDENT + line)

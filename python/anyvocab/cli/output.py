@@ -5,6 +5,7 @@ Colour is rich's business: only on a terminal, and never when NO_COLOR is set.
 
 from __future__ import annotations
 
+import io
 import json as json_
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +17,19 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["ExitCode", "JsonOption", "Output", "PatternOption", "RevisionOption", "SourceArgument"]
+__all__ = [
+    "ExitCode",
+    "JsonOption",
+    "Output",
+    "PatternOption",
+    "RevisionOption",
+    "SourceArgument",
+    "printable",
+]
+
+
+# JSON escapes the controls below 20 itself; these act on some terminals too.
+_CONTROLS_IN_JSON = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 
 
 class ExitCode(IntEnum):
@@ -66,12 +79,15 @@ class Output:
         if self._console is None:
             from rich.console import Console
 
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                # What the terminal's encoding lacks is escaped, never an error.
+                sys.stdout.reconfigure(errors="backslashreplace")
             self._console = Console(highlight=False, soft_wrap=True)
         return self._console
 
     def document(self, value: Mapping[str, object]) -> None:
         """Print a result as JSON, keys in the order they were given; bytes are not allowed."""
-        self.text(json_.dumps(value, ensure_ascii=False, indent=2))
+        self.text(json_.dumps(value, ensure_ascii=False, indent=2).translate(_CONTROLS_IN_JSON))
 
     def text(self, line: str) -> None:
         """Print a line as it is; what the terminal cannot show is escaped, never an error."""
@@ -109,7 +125,9 @@ class Output:
         for i, column in enumerate(columns):
             table.add_column(column, justify="right" if i in numbers else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+            table.add_row(
+                *(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row)
+            )
         self.console.print(table)
 
     def progress(self, line: str) -> None:
@@ -138,5 +156,9 @@ def _message(error: Exception) -> str:
     """Return an error's text on one line, without control characters of untrusted files."""
     if isinstance(error, OSError) and error.strerror and not hasattr(error, "field"):
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    text = str(error) or type(error).__name__
+    return printable(str(error) or type(error).__name__)
+
+
+def printable(text: str) -> str:
+    """Return text on one line, control characters spelled out: files may not steer a terminal."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)

@@ -15,11 +15,13 @@ __all__ = ["print_cuts", "print_facts", "print_languages"]
 
 SCRIPTS = 14
 IDS = 48
+EXAMPLES = 40
 
 
 def print_facts(output: Output, facts: VocabularyFacts) -> None:
     """Print everything `inspect` knows of a vocabulary."""
     from anyvocab.report.terminal import bar, histogram
+    from anyvocab.report.visible import visible
 
     output.heading(facts.name)
     rows: list[tuple[str, object]] = [
@@ -69,8 +71,10 @@ def print_facts(output: Output, facts: VocabularyFacts) -> None:
         )
     if facts.problems:
         output.heading("Declarations that fit no token")
-        for problem in facts.problems:
-            output.text(problem)
+        for problem in facts.problems[:EXAMPLES]:
+            output.text(visible(problem))
+        if len(facts.problems) > EXAMPLES:
+            output.text(f"and {len(facts.problems) - EXAMPLES} more; --json lists all")
 
 
 def _print_roles(output: Output, facts: VocabularyFacts) -> None:
@@ -80,7 +84,7 @@ def _print_roles(output: Output, facts: VocabularyFacts) -> None:
     merged: dict[tuple[str, int, str], list[str]] = {}
     for role in facts.roles:
         merged.setdefault((role.role, role.id, role.token), []).append(role.source)
-    shown = list(merged.items())[:40]
+    shown = list(merged.items())[:EXAMPLES]
     output.table(
         ["role", "id", "token", "says who"],
         [

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from anyvocab.doctor.registry import Finding, Patient, check
 from anyvocab.report.visible import one_line
 
 SHOWN = 6
+MOST = 12  # findings of one kind
 _OF_TOKENIZER = ("tokenizer_config.json", "special_tokens_map.json")
 
 
@@ -17,17 +19,29 @@ def ids_by_source(patient: Patient, role: str, *sources: str) -> set[int]:
     return {one.id for one in records if one.role == role and one.source.startswith(sources)}
 
 
+def _first(findings: list[Finding]) -> Iterator[Finding]:
+    """Yield the first few findings of one kind; the last of them says how many more there are."""
+    yield from findings[:MOST]
+    more = len(findings) - MOST
+    if more > 0:
+        yield replace(findings[MOST], found=f"{findings[MOST].found}; {more - 1} more like it")
+
+
 @check
 def declarations_fit(patient: Patient) -> Iterator[Finding]:
     """Configuration files name ids and tokens that exist."""
-    for problem in patient.tokenizer.vocabulary.roles.problems:
-        yield Finding(
-            "declarations_fit",
-            "error",
-            problem.source,
-            problem.found,
-            "name an id or a token of this vocabulary",
-        )
+    yield from _first(
+        [
+            Finding(
+                "declarations_fit",
+                "error",
+                problem.source,
+                problem.found,
+                "name an id or a token of this vocabulary",
+            )
+            for problem in patient.tokenizer.vocabulary.roles.problems
+        ]
+    )
 
 
 @check
@@ -37,6 +51,7 @@ def listed_tokens_agree(patient: Patient) -> Iterator[Finding]:
     if not isinstance(listed, Mapping):
         return
     vocabulary = patient.tokenizer.vocabulary
+    found: list[Finding] = []
     for key, entry in listed.items():
         content = entry.get("content") if isinstance(entry, Mapping) else None
         if not isinstance(content, str) or not str(key).isdecimal() or len(str(key)) > 9:
@@ -45,14 +60,17 @@ def listed_tokens_agree(patient: Patient) -> Iterator[Finding]:
         there = vocabulary.spelling(id) if id < len(vocabulary) else None
         if there != content.encode("utf-8", "surrogatepass"):
             has = "no token" if there is None else f"[{one_line(there, limit=30)}]"
-            yield Finding(
-                "listed_tokens_agree",
-                "error",
-                f"tokenizer_config.json: added_tokens_decoder.{id}",
-                f"says [{one_line(content.encode('utf-8', 'replace'), limit=30)}], the tokenizer "
-                f"has {has}",
-                "save the tokenizer again, so that both files come from one object",
+            said = one_line(content.encode("utf-8", "replace"), limit=30)
+            found.append(
+                Finding(
+                    "listed_tokens_agree",
+                    "error",
+                    f"tokenizer_config.json: added_tokens_decoder.{id}",
+                    f"says [{said}], the tokenizer has {has}",
+                    "save the tokenizer again, so that both files come from one object",
+                )
             )
+    yield from _first(found)
 
 
 @check

@@ -63,7 +63,7 @@ def cut_lines(cut: Cut, styles: Sequence[str]) -> list[Text]:
                 bare = colour or piece.id is not None
                 lines[-1].append(part if bare else f"⟨{part}⟩", style)
         if not colour and piece is not cut.pieces[-1]:
-            lines[-1].append(SEPARATOR, "dim")
+            lines[-1].append(SEPARATOR)
     if len(lines) > 1 and not lines[-1].plain.strip(SEPARATOR):
         lines.pop()
     return lines
