@@ -15,6 +15,7 @@ mod undo;
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hashbrown::HashTable;
 
@@ -48,6 +49,8 @@ pub struct BpeEngine {
     whole: Option<Whole>,
     /// The engine of long pretokens, built when the first one comes.
     linear: OnceLock<Option<Linear>>,
+    /// Bytes of long pretokens so far.
+    long_bytes: AtomicUsize,
     undo: Option<Undo>,
     byte_pairs: Option<BytePairs>,
     /// Whether many tokens span words, so that long pretokens are the rule.
@@ -58,10 +61,13 @@ pub struct BpeEngine {
 }
 
 /// Longest pretoken, in bytes, that is merged symbol by symbol; above it the search of [`linear`] is faster.
-const LINEAR_MIN: usize = 256;
+const LINEAR_MIN: usize = 40;
 
-/// The first pretoken of this length has the tables of [`linear`] built, which takes as long as merging some 100 KiB.
-const LINEAR_BUILD: usize = 16 << 10;
+/// So many bytes of long pretokens have the tables of [`linear`] built, which takes as long as merging about as many.
+const LINEAR_BUILD: usize = 1 << 20;
+
+/// So does one pretoken of this length.
+const LINEAR_HUGE: usize = 16 << 10;
 
 /// Reusable buffers of one thread.
 #[derive(Default)]
@@ -91,6 +97,7 @@ impl BpeEngine {
             cuts,
             whole,
             linear: OnceLock::new(),
+            long_bytes: AtomicUsize::new(0),
             byte_pairs: symbols.complete_bytes().map(|ids| BytePairs::new(&table, ids)),
             spans_words: spans_words(model),
             undo,
@@ -144,7 +151,7 @@ impl BpeEngine {
             return false;
         }
         let linear = match self.linear.get() {
-            None if piece.len() < LINEAR_BUILD && !self.spans_words => return false,
+            None if !self.wants_linear(piece) => return false,
             _ => self.linear.get_or_init(|| self.build_linear()),
         };
         let Some(linear) = linear else { return false };
@@ -165,6 +172,11 @@ impl BpeEngine {
             at = unknown.end;
         }
         true
+    }
+
+    fn wants_linear(&self, piece: &[u8]) -> bool {
+        let seen = self.long_bytes.fetch_add(piece.len(), Ordering::Relaxed) + piece.len();
+        self.spans_words || piece.len() >= LINEAR_HUGE || seen >= LINEAR_BUILD
     }
 
     fn build_linear(&self) -> Option<Linear> {

@@ -78,7 +78,8 @@ impl Encoder {
         let pretokens =
             |view: View<'_>, each: &mut Each<'_>| self.tree.for_each(view, &mut |piece| each(Walked::Piece(piece)));
         match &self.normalized_added {
-            None => pretokens(view, each),
+            // A slice, even of the whole: it starts where its first byte came from, which a normalizer may have moved.
+            None => pretokens(view.slice(0..view.bytes().len()), each),
             Some(added) => parts_of(added, view.bytes(), specials).into_iter().try_for_each(|part| match part {
                 Part::Text(start, end) => pretokens(view.slice(start..end), each),
                 Part::Token(id, start, end) => each(Walked::Token(id, view.slice(start..end))),
