@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -109,6 +110,10 @@ def _config(tokenizer: Tokenizer, declarations: Declarations) -> dict[str, objec
         for key in _KEPT
         if key in declarations.tokenizer_config
     }
+    for key in ("additional_special_tokens", "extra_special_tokens"):
+        value = declarations.tokenizer_config.get(key)
+        if value and _names_tokens(tokenizer, value):
+            config[key] = value
     config["tokenizer_class"] = TOKENIZER_CLASS
     config["clean_up_tokenization_spaces"] = False
     for role in _NAMED_ROLES:
@@ -128,6 +133,15 @@ def _config(tokenizer: Tokenizer, declarations: Declarations) -> dict[str, objec
         for token in sorted(vocabulary.added_tokens())
     }
     return config
+
+
+def _names_tokens(tokenizer: Tokenizer, value: object) -> bool:
+    """Whether a list or object of special tokens names only tokens that exist."""
+    known = {token.content for token in tokenizer.vocabulary.added_tokens()}
+    tokens = value.values() if isinstance(value, dict) else value
+    if not isinstance(tokens, Iterable):
+        return False
+    return all((t.get("content") if isinstance(t, dict) else t) in known for t in tokens)
 
 
 def _declared_ids(tokenizer: Tokenizer, role: str) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +73,10 @@ def corpus(fixtures: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module", params=JSON_NAMES, ids=lambda name: name.split("/")[1])
-def pair(request: pytest.FixtureRequest, fixtures: Path) -> Iterator[tuple[Tokenizer, Any]]:
+def pair(request: pytest.FixtureRequest, fixtures: Path) -> tuple[Tokenizer, Any]:
     """Ours and theirs, of one file."""
     path = fixtures / request.param / "tokenizer.json"
-    yield Tokenizer.load(path), tokenizers.Tokenizer.from_file(str(path))
+    return Tokenizer.load(path), tokenizers.Tokenizer.from_file(str(path))
 
 
 def test_every_text_has_the_ids_of_tokenizers(
@@ -176,4 +175,6 @@ def test_a_growing_text_has_the_ids_of_the_whole(
             want = ours.encode(data[:size])
             stable = incremental.stable()
             assert np.array_equal(incremental.ids(), want), (data[:size][-30:], size)
-            assert np.array_equal(ours.encode(data)[: max(0, stable - 1)], want[: max(0, stable - 1)])
+            assert np.array_equal(
+                ours.encode(data)[: max(0, stable - 1)], want[: max(0, stable - 1)]
+            )

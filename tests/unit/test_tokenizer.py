@@ -184,6 +184,16 @@ def test_save_writes_stock_files_that_load_again(tiny_folder: Path, tmp_path: Pa
     assert again.chat_template == tok.chat_template
 
 
+def test_save_keeps_named_special_tokens_that_exist(tiny_folder: Path, tmp_path: Path) -> None:
+    extra = {"fim_prefix_token": "<|fim_prefix|>"}
+    config = {"extra_special_tokens": extra, "additional_special_tokens": ["<|gone|>"]}
+    (tiny_folder / "tokenizer_config.json").write_text(json.dumps(config))
+    out = av.Tokenizer.load(tiny_folder).save(tmp_path / "out")
+    saved = json.loads((out / "tokenizer_config.json").read_text())
+    assert saved["extra_special_tokens"] == extra
+    assert "additional_special_tokens" not in saved
+
+
 def test_save_is_the_same_bytes_every_time(tiny_folder: Path, tmp_path: Path) -> None:
     tok = av.Tokenizer.load(tiny_folder)
     a, b = tok.save(tmp_path / "a"), tok.save(tmp_path / "b")

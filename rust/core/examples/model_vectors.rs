@@ -108,7 +108,7 @@ fn main() {
                 let model = unigram_model(&head);
                 let start = Instant::now();
                 let engine = unigram::Engine::new(&model, &limits).expect("a good model");
-                println!("  built in {:?}", start.elapsed());
+                println!("  built in {:?}, {} bytes", start.elapsed(), engine.memory());
                 Engine::Unigram(engine, unigram::Scratch::default())
             }
             "wordpiece" => {

@@ -157,8 +157,9 @@ struct Builder {
 }
 
 impl Builder {
-    /// Builds from sorted, distinct keys. Depth first, so that a chain of nodes lies close together; on a stack of its
-    /// own, so that long keys are no danger.
+    /// Builds from sorted, distinct keys. Depth first, so that a chain of nodes lies close together (placing what leads
+    /// to probable pieces first instead made unigram encoding with 250 000 pieces a fifth slower); on a stack of its own,
+    /// so that long keys are no danger.
     fn build(mut self, keys: &[(&[u8], u32)]) -> Result<ByteTrie> {
         let mut root = Node(0);
         let mut stack = vec![Task { low: 0, high: keys.len(), depth: 0, slot: None }];
@@ -197,7 +198,7 @@ impl Builder {
     /// Finds and takes a base whose slots for `children` are free.
     fn place(&mut self, children: &[(u8, usize, usize)]) -> Result<usize> {
         let mut found = None;
-        for (i, block) in self.open.iter().enumerate() {
+        for (i, block) in self.open.iter().enumerate().rev() {
             if let Some(low_bits) = block.base_for(children) {
                 found = Some((i, low_bits));
                 break;
@@ -334,7 +335,9 @@ mod tests {
     #[test]
     fn a_key_of_a_million_bytes_is_found() {
         let key: Vec<u8> = (0..1_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-        check(&BTreeMap::from([(key.clone(), 7)]), &[key[..999_999].to_vec()]);
+        let trie = ByteTrie::new([(&key[..], 7)]).expect("one key");
+        assert_eq!((trie.get(&key), trie.get(&key[..999_999])), (Some(7), None));
+        assert_eq!(trie.longest_prefix(&[&key[..], b"x"].concat()), Some((1_000_000, 7)));
     }
 
     proptest! {

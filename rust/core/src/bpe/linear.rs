@@ -11,11 +11,15 @@
 //!    place from which the search had to turn back never needs another visit.
 //!
 //! Hence a depth-first search that takes the longest token first and remembers dead places in one bit each makes O(n)
-//! steps, each a walk of at most the longest token. (The idea of searching this way is that of rust-gems' `bpe`;
-//! here the pair test is BPE itself on the two tokens, remembered, so it holds for every merge table, also for those
-//! in which a token has several splits or a rank below that of its parts.)
+//! steps, each a walk of at most the longest token. (The idea of searching this way is that of rust-gems' `bpe`.)
+//!
+//! The pair test runs back in time along the two tokens' edges ([`Linear::is_bridged`]): at every moment one symbol of
+//! the left token and one of the right touch their common edge, and a merge of the two must not have come first. It
+//! needs the ranks to rise along both edges, as in every trained table; where they do not, BPE is run on the two
+//! tokens instead, so the engine holds for every merge table, also for those in which a token has several splits or a
+//! rank below that of its parts. Answers are remembered.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use super::merge::{self, MergeScratch};
 use super::symbols::{Symbol, Symbols};
@@ -24,12 +28,20 @@ use crate::bytetrie::ByteTrie;
 use crate::error::Result;
 use crate::ids::{NO_TOKEN, TokenId};
 
+/// Nobody has asked yet.
 const UNKNOWN: u8 = 0;
-const CANONICAL: u8 = 1;
-const NOT_CANONICAL: u8 = 2;
+/// BPE makes the token of its own bytes, and ranks rise from its parts to itself, all the way down.
+const RISING: u8 = 1;
+/// BPE makes the token of its own bytes.
+const CANONICAL: u8 = 2;
+/// It does not.
+const NOT_CANONICAL: u8 = 3;
 
-/// Slots of the pair memory: 2^15 pairs, 256 KiB, direct-mapped, exact keys.
-const MEMORY_BITS: u32 = 15;
+/// Slots of the pair memory: 2^16 pairs, 576 KiB, direct-mapped, exact keys.
+const MEMORY_BITS: u32 = 16;
+
+/// The rank of a symbol that no merge made: before all ranks.
+const BASE: i64 = -1;
 
 /// The tables of the search.
 pub(crate) struct Linear {
@@ -39,8 +51,12 @@ pub(crate) struct Linear {
     ranges: Vec<(u32, u32)>,
     /// The longest token that is a proper prefix of this one.
     shorter: Vec<TokenId>,
-    /// Whether BPE makes this token of its own bytes; found out when first asked.
-    canonical: Vec<AtomicU8>,
+    /// What is known of each token.
+    states: Vec<AtomicU8>,
+    /// `left << 32 | right` of the merge that makes a canonical token; `u64::MAX` for an initial symbol.
+    parts: Vec<AtomicU64>,
+    /// The rank of that merge.
+    ranks: Vec<AtomicU32>,
 }
 
 /// Buffers of one thread.
@@ -49,6 +65,7 @@ pub(crate) struct LinearScratch {
     dead: Vec<u64>,
     symbols: Vec<Symbol>,
     pair: Vec<u8>,
+    todo: Vec<TokenId>,
     /// Key `left << 32 | right`, with its answer in `answers`.
     keys: Vec<u64>,
     answers: Vec<bool>,
@@ -73,8 +90,15 @@ impl Linear {
                 shorter[id as usize] = prefix;
             }
         }
-        let canonical = (0..size).map(|_| AtomicU8::new(UNKNOWN)).collect();
-        Ok(Self { trie, bytes, ranges, shorter, canonical })
+        Ok(Self {
+            trie,
+            bytes,
+            ranges,
+            shorter,
+            states: (0..size).map(|_| AtomicU8::new(UNKNOWN)).collect(),
+            parts: (0..size).map(|_| AtomicU64::new(u64::MAX)).collect(),
+            ranks: (0..size).map(|_| AtomicU32::new(0)).collect(),
+        })
     }
 
     fn token(&self, id: TokenId) -> &[u8] {
@@ -154,23 +178,110 @@ impl Linear {
 
     fn is_canonical(
         &self,
-        (table, symbols): (&MergeTable, &Symbols),
+        tables: (&MergeTable, &Symbols),
         id: TokenId,
         linear: &mut LinearScratch,
         merging: &mut MergeScratch,
     ) -> bool {
-        match self.canonical[id as usize].load(Ordering::Relaxed) {
-            CANONICAL => return true,
-            NOT_CANONICAL => return false,
-            _ => {}
+        match self.states[id as usize].load(Ordering::Acquire) {
+            UNKNOWN => self.judge(tables, id, linear, merging) != NOT_CANONICAL,
+            state => state != NOT_CANONICAL,
         }
-        linear.symbols.clear();
-        symbols.write(self.token(id), &mut linear.symbols);
-        merge::merge(table, &mut linear.symbols, merging);
-        let answer = linear.symbols.len() == 1 && linear.symbols[0].id == id;
-        // Every thread finds the same answer, so the order of the writes does not matter.
-        self.canonical[id as usize].store(if answer { CANONICAL } else { NOT_CANONICAL }, Ordering::Relaxed);
-        answer
+    }
+
+    /// Finds out what a token is, its parts first. Every thread finds the same, so writes may cross.
+    fn judge(
+        &self,
+        (table, symbols): (&MergeTable, &Symbols),
+        id: TokenId,
+        linear: &mut LinearScratch,
+        merging: &mut MergeScratch,
+    ) -> u8 {
+        linear.todo.clear();
+        linear.todo.push(id);
+        while let Some(&token) = linear.todo.last() {
+            let at = token as usize;
+            if self.states[at].load(Ordering::Acquire) != UNKNOWN {
+                linear.todo.pop();
+                continue;
+            }
+            linear.symbols.clear();
+            symbols.write(self.token(token), &mut linear.symbols);
+            let is_symbol = linear.symbols.len() == 1;
+            merge::merge(table, &mut linear.symbols, merging);
+            if !matches!(linear.symbols.as_slice(), [one] if one.id == token) {
+                self.states[at].store(NOT_CANONICAL, Ordering::Release);
+                continue;
+            }
+            if is_symbol {
+                self.states[at].store(RISING, Ordering::Release);
+                continue;
+            }
+            let (left, right, rank) = merging.last;
+            let (l, r) = (left as usize, right as usize);
+            if l >= self.states.len() || r >= self.states.len() {
+                self.states[at].store(CANONICAL, Ordering::Release);
+                continue;
+            }
+            let (state_l, state_r) = (self.states[l].load(Ordering::Acquire), self.states[r].load(Ordering::Acquire));
+            if state_l == UNKNOWN || state_r == UNKNOWN {
+                linear.todo.extend([left, right]); // parts are shorter, so this ends
+                continue;
+            }
+            self.parts[at].store((u64::from(left) << 32) | u64::from(right), Ordering::Release);
+            self.ranks[at].store(rank, Ordering::Release);
+            let rises = state_l == RISING
+                && state_r == RISING
+                && self.rank(left) < i64::from(rank)
+                && self.rank(right) < i64::from(rank);
+            self.states[at].store(if rises { RISING } else { CANONICAL }, Ordering::Release);
+        }
+        self.states[id as usize].load(Ordering::Acquire)
+    }
+
+    /// The rank of the merge that makes a token; [`BASE`] for an initial symbol.
+    fn rank(&self, id: TokenId) -> i64 {
+        match self.parts[id as usize].load(Ordering::Acquire) {
+            u64::MAX => BASE,
+            _ => i64::from(self.ranks[id as usize].load(Ordering::Acquire)),
+        }
+    }
+
+    fn left_part(&self, id: TokenId) -> TokenId {
+        (self.parts[id as usize].load(Ordering::Acquire) >> 32) as TokenId
+    }
+
+    fn right_part(&self, id: TokenId) -> TokenId {
+        (self.parts[id as usize].load(Ordering::Acquire) & 0xFFFF_FFFF) as TokenId
+    }
+
+    /// Whether BPE merges across the edge between two tokens of rising ranks.
+    ///
+    /// Merges then happen in the order of (rank, place). `x` and `y` touch the edge together from the later of their
+    /// own merges until the earlier of the merges that take them up, of ranks `x_until` and `y_until`. In that time
+    /// their own merge, of rank `rank`, comes first if `rank < x_until`, the place of that merge being further left,
+    /// and `rank <= y_until`, whose place is further right.
+    fn is_bridged(&self, table: &MergeTable, left: TokenId, right: TokenId) -> bool {
+        let (mut x, mut y) = (left, right);
+        let (mut x_until, mut y_until) = (i64::MAX, i64::MAX);
+        loop {
+            let (rank, product) = table.get(x, y);
+            if product != NO_TOKEN && i64::from(rank) < x_until && i64::from(rank) <= y_until {
+                return true;
+            }
+            let (x_rank, y_rank) = (self.rank(x), self.rank(y));
+            if x_rank == BASE && y_rank == BASE {
+                return false;
+            }
+            // Back to before the later of the two; of equal ranks the right one was later.
+            if x_rank > y_rank {
+                x = self.right_part(x);
+                x_until = x_rank;
+            } else {
+                y = self.left_part(y);
+                y_until = y_rank;
+            }
+        }
     }
 
     fn is_pair(
@@ -187,13 +298,18 @@ impl Linear {
         if linear.keys[slot] == key {
             return linear.answers[slot];
         }
-        linear.pair.clear();
-        linear.pair.extend_from_slice(self.token(left));
-        linear.pair.extend_from_slice(self.token(right));
-        linear.symbols.clear();
-        symbols.write(&linear.pair, &mut linear.symbols);
-        merge::merge(table, &mut linear.symbols, merging);
-        let answer = matches!(linear.symbols.as_slice(), [a, b] if a.id == left && b.id == right);
+        let rises = |id: TokenId| self.states[id as usize].load(Ordering::Acquire) == RISING;
+        let answer = if rises(left) && rises(right) {
+            !self.is_bridged(table, left, right)
+        } else {
+            linear.pair.clear();
+            linear.pair.extend_from_slice(self.token(left));
+            linear.pair.extend_from_slice(self.token(right));
+            linear.symbols.clear();
+            symbols.write(&linear.pair, &mut linear.symbols);
+            merge::merge(table, &mut linear.symbols, merging);
+            matches!(linear.symbols.as_slice(), [a, b] if a.id == left && b.id == right)
+        };
         linear.keys[slot] = key;
         linear.answers[slot] = answer;
         answer

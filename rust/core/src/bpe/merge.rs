@@ -22,6 +22,8 @@ pub(crate) struct MergeScratch {
     previous: Vec<u32>,
     next: Vec<u32>,
     heap: BinaryHeap<Reverse<u64>>,
+    /// The last merge of the last call: left, right and rank; what made the token when one symbol is left.
+    pub(crate) last: (TokenId, TokenId, u32),
 }
 
 /// Merges `symbols` in place.
@@ -38,6 +40,49 @@ pub(crate) fn merge(table: &MergeTable, symbols: &mut Vec<Symbol>, scratch: &mut
         scratch.ranks.push(rank);
         scratch.products.push(product);
     }
+    merge_ranked(table, symbols, scratch);
+}
+
+/// What two bytes merge to: a table of its own, since every pretoken starts with these lookups (512 KiB against the
+/// 8 MiB and more of the whole table).
+pub(crate) struct BytePairs(Box<[(u32, TokenId)]>);
+
+impl BytePairs {
+    /// The pairs of the symbols of all 256 bytes. O(merges).
+    pub(crate) fn new(table: &MergeTable, ids: &[TokenId; 256]) -> Self {
+        let mut pairs = vec![(NO_RANK, NONE); 1 << 16].into_boxed_slice();
+        let bytes: rustc_hash::FxHashMap<TokenId, usize> = ids.iter().copied().zip(0..).collect();
+        for merge in table.iter() {
+            if let (Some(left), Some(right)) = (bytes.get(&merge.left), bytes.get(&merge.right)) {
+                pairs[left * 256 + right] = (merge.rank, merge.product);
+            }
+        }
+        Self(pairs)
+    }
+}
+
+/// [`merge`] for a pretoken of bytes whose `symbols` stand for one byte each.
+pub(crate) fn merge_bytes(
+    table: &MergeTable,
+    pairs: &BytePairs,
+    piece: &[u8],
+    symbols: &mut Vec<Symbol>,
+    scratch: &mut MergeScratch,
+) {
+    if symbols.len() < 2 {
+        return;
+    }
+    scratch.ranks.clear();
+    scratch.products.clear();
+    for pair in piece.windows(2) {
+        let (rank, product) = pairs.0[usize::from(pair[0]) * 256 + usize::from(pair[1])];
+        scratch.ranks.push(rank);
+        scratch.products.push(product);
+    }
+    merge_ranked(table, symbols, scratch);
+}
+
+fn merge_ranked(table: &MergeTable, symbols: &mut Vec<Symbol>, scratch: &mut MergeScratch) {
     scratch.ranks.push(NO_RANK);
     scratch.products.push(NONE);
     if symbols.len() <= SCAN_MAX {
@@ -48,7 +93,7 @@ pub(crate) fn merge(table: &MergeTable, symbols: &mut Vec<Symbol>, scratch: &mut
 }
 
 fn merge_by_scan(table: &MergeTable, symbols: &mut Vec<Symbol>, scratch: &mut MergeScratch) {
-    let MergeScratch { ranks, products, .. } = scratch;
+    let MergeScratch { ranks, products, last, .. } = scratch;
     let mut n = symbols.len();
     loop {
         let mut best = NO_RANK;
@@ -62,6 +107,7 @@ fn merge_by_scan(table: &MergeTable, symbols: &mut Vec<Symbol>, scratch: &mut Me
         if best == NO_RANK {
             break;
         }
+        *last = (symbols[at].id, symbols[at + 1].id, best);
         symbols[at] = Symbol { id: products[at], start: symbols[at].start, end: symbols[at + 1].end };
         symbols.copy_within(at + 2..n, at + 1);
         ranks.copy_within(at + 1..n, at);
@@ -80,7 +126,7 @@ fn merge_by_scan(table: &MergeTable, symbols: &mut Vec<Symbol>, scratch: &mut Me
 }
 
 fn merge_by_heap(table: &MergeTable, symbols: &mut Vec<Symbol>, scratch: &mut MergeScratch) {
-    let MergeScratch { ranks, products, previous, next, heap } = scratch;
+    let MergeScratch { ranks, products, previous, next, heap, last } = scratch;
     let n = u32::try_from(symbols.len()).expect("a pretoken is under 4 GiB: checked by the encoder");
     previous.clear();
     previous.extend((0..n).map(|i| i.wrapping_sub(1)));
@@ -100,6 +146,7 @@ fn merge_by_heap(table: &MergeTable, symbols: &mut Vec<Symbol>, scratch: &mut Me
         }
         let right = next[i];
         let r = right as usize;
+        *last = (symbols[i].id, symbols[r].id, ranks[i]);
         symbols[i] = Symbol { id: products[i], start: symbols[i].start, end: symbols[r].end };
         ranks[r] = NO_RANK;
         next[i] = next[r];

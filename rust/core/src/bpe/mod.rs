@@ -24,7 +24,7 @@ use crate::formats::{Bpe, Merge, Spellings, Symbols as SymbolKind};
 use crate::ids::TokenId;
 use cuts::Cuts;
 use linear::{Linear, LinearScratch};
-use merge::MergeScratch;
+use merge::{BytePairs, MergeScratch};
 pub(crate) use symbols::byte_token_value;
 use symbols::{Symbol, Symbols};
 use table::MergeTable;
@@ -49,6 +49,9 @@ pub struct BpeEngine {
     /// The engine of long pretokens, built when the first one comes.
     linear: OnceLock<Option<Linear>>,
     undo: Option<Undo>,
+    byte_pairs: Option<BytePairs>,
+    /// Whether many tokens span words, so that long pretokens are the rule.
+    spans_words: bool,
     tokens: Spellings,
     input: BpeInput,
     raw: bool,
@@ -56,6 +59,9 @@ pub struct BpeEngine {
 
 /// Longest pretoken, in bytes, that is merged symbol by symbol; above it the search of [`linear`] is faster.
 const LINEAR_MIN: usize = 256;
+
+/// The first pretoken of this length has the tables of [`linear`] built, which takes as long as merging some 100 KiB.
+const LINEAR_BUILD: usize = 16 << 10;
 
 /// Reusable buffers of one thread.
 #[derive(Default)]
@@ -82,15 +88,17 @@ impl BpeEngine {
         let cuts = if local { Cuts::new(model, &table, input.byte_level, input.space_is == Some('▁')) } else { None };
         let whole = model.ignore_merges.then(|| Whole::new(model, input.byte_level));
         Ok(Self {
-            table,
-            symbols,
             cuts,
             whole,
             linear: OnceLock::new(),
+            byte_pairs: symbols.complete_bytes().map(|ids| BytePairs::new(&table, ids)),
+            spans_words: spans_words(model),
             undo,
             tokens: model.vocab.clone(),
             input,
             raw: model.symbols == SymbolKind::RawBytes,
+            table,
+            symbols,
         })
     }
 
@@ -135,7 +143,11 @@ impl BpeEngine {
         if self.cuts.is_none() {
             return false;
         }
-        let Some(linear) = self.linear.get_or_init(|| self.build_linear()) else { return false };
+        let linear = match self.linear.get() {
+            None if piece.len() < LINEAR_BUILD && !self.spans_words => return false,
+            _ => self.linear.get_or_init(|| self.build_linear()),
+        };
+        let Some(linear) = linear else { return false };
         let before = out.len();
         let mut at = 0;
         while at < piece.len() {
@@ -220,11 +232,26 @@ impl BpeEngine {
     fn merge(&self, piece: &[u8], scratch: &mut BpeScratch) {
         scratch.symbols.clear();
         self.symbols.write(piece, &mut scratch.symbols);
-        merge::merge(&self.table, &mut scratch.symbols, &mut scratch.merge);
+        match &self.byte_pairs {
+            Some(pairs) => {
+                merge::merge_bytes(&self.table, pairs, piece, &mut scratch.symbols, &mut scratch.merge);
+            }
+            None => merge::merge(&self.table, &mut scratch.symbols, &mut scratch.merge),
+        }
         if let Some(undo) = &self.undo {
             undo.apply(piece, &mut scratch.symbols);
         }
     }
+}
+
+/// Whether one token in a hundred has a space behind its first character: a tokenizer of superwords.
+fn spans_words(model: &Bpe) -> bool {
+    let marks = ["Ġ".as_bytes(), "▁".as_bytes(), b" "];
+    let inner = |spelling: &&[u8]| {
+        let from = spelling.iter().position(|b| b.is_ascii_alphabetic()).unwrap_or(spelling.len());
+        marks.iter().any(|mark| memchr::memmem::find(&spelling[from..], mark).is_some())
+    };
+    model.vocab.iter().filter(|(spelling, _)| inner(spelling)).count() * 100 > model.vocab.len()
 }
 
 /// Token bytes -> id, for `ignore_merges`.

@@ -82,6 +82,7 @@ proptest! {
     ) {
         let engine = BpeEngine::new(&arbitrary(&picks, &order), BpeInput::default()).unwrap();
         let mut ids = Vec::new();
+        engine.linear.get_or_init(|| engine.build_linear());
         prop_assert!(engine.encode_linear(text.as_bytes(), &mut BpeScratch::default(), &mut ids));
         prop_assert_eq!(&ids, &engine.encode_reference(text.as_bytes()));
         let mut merged = Vec::new();

@@ -93,8 +93,8 @@ impl Compiled {
         matches!(self.nodes.last(), Some(Node::ByteLevel))
     }
 
-    /// Whether the first byte of a normalized text always comes from the first character of the text. Then a text that
-    /// starts where the original starts does so after normalization, too.
+    /// Whether the first byte of a normalized text, if there is one, always comes from the first character of the text.
+    /// Then a text that starts where the original starts does so after normalization, too.
     pub fn keeps_start(&self) -> bool {
         self.nodes.iter().all(Node::keeps_start)
     }

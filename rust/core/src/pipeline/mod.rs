@@ -373,8 +373,7 @@ impl<S: Sink> ScannerVisitor<()> for Scan<'_, S> {
     #[inline]
     fn visit<C: Scanner>(self, scanner: C) {
         let mut at = 0;
-        while at < self.text.len() {
-            let end = scanner.next(self.text, at);
+        for end in scanner.pieces(self.text) {
             self.engine.piece(self.text, at, end, self.scratch, self.sink);
             at = end;
         }

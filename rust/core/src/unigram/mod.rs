@@ -106,6 +106,11 @@ impl Engine {
         })
     }
 
+    /// The memory of the trie and the tables, in bytes.
+    pub fn memory(&self) -> usize {
+        self.trie.memory() + size_of_val(&self.scores[..]) + size_of_val(&self.tokens[..])
+    }
+
     /// Appends the ids of one piece.
     ///
     /// Equals [`reference::encode`]. O(n · m) time, n = `piece.len()`, m = longest token; at most 20 bytes of

@@ -273,3 +273,17 @@ fn an_empty_vocabulary_is_no_danger() {
     let model = Unigram { vocab: Spellings::default(), ..Unigram::default() };
     assert_eq!(agree(&model, "a▁".as_bytes()), []);
 }
+
+#[test]
+#[ignore = "takes two gigabytes and half a minute"]
+fn a_piece_of_a_hundred_megabytes_without_a_place_to_cut_is_encoded() {
+    let model =
+        model(Tokenizers, &[(b"a", -1.0, Kind::Normal), (b"aa", -1.5, Kind::Normal), (b"aaa", -1.7, Kind::Normal)]);
+    let engine = Engine::new(&model, &Limits::default()).expect("a good model");
+    let text = vec![b'a'; 100_000_000];
+    let (mut scratch, mut out) = (Scratch::default(), Vec::new());
+    engine.encode(&text, &mut scratch, &mut out);
+    assert_eq!(out.len(), 33_333_334);
+    let lens: usize = out.iter().map(|id| *id as usize + 1).sum();
+    assert_eq!(lens, text.len());
+}

@@ -6,6 +6,12 @@
 //! is `c` alone: there, too, the last state before `c` was `a b`. Encoding `c` alone is deterministic and passes
 //! through one state of two parts at most, so `a b` is the only pair that ever becomes `c`; and where `c` alone does
 //! not end as `c`, no pair ever does. All other cuts can go, and with one merge for each product the ranks are strict.
+//!
+//! Several tokens of one rank depend on the text, but for one case that real models have: runs of one character (`▁▁`,
+//! `▁▁▁`, ... all score the same in Llama 2) that no other merge makes. The leftmost goes first, so a run starts as two
+//! characters and grows by its right neighbour: at any time the candidates of the rank are the grown run with the
+//! finished one before it, the grown run with the single character after it, and pairs of single characters further
+//! right. From left to right these get shorter; hence "the longest product first" chooses as "the leftmost first" does.
 
 use hashbrown::HashMap;
 
@@ -27,13 +33,6 @@ pub(super) fn strict(bpe: &Bpe) -> Result<Vec<Merge>> {
     if merges.windows(2).all(|w| w[0].rank != w[1].rank) {
         return Ok(merges);
     }
-    if let Some(w) = merges.windows(2).find(|w| w[0].rank == w[1].rank && w[0].product != w[1].product) {
-        return Err(Error::unsupported(
-            "model.merges",
-            format!("the tokens {} and {} merge with one rank, {}", w[0].product, w[1].product, w[0].rank),
-            "tokenizer.json has a strict order of merges",
-        ));
-    }
     if !bpe.continuing_subword_prefix.is_empty() || !bpe.end_of_word_suffix.is_empty() {
         let found = "merges of equal rank beside a continuing prefix or an end-of-word suffix";
         return Err(Error::unsupported("model.merges", found, ""));
@@ -48,13 +47,49 @@ pub(super) fn strict(bpe: &Bpe) -> Result<Vec<Merge>> {
     let mut out = Vec::new();
     for cuts in merges.chunk_by(|a, b| a.rank == b.rank) {
         let product = cuts[0].product;
-        if let [only] = cuts {
+        if let Some(other) = cuts.iter().find(|m| m.product != product) {
+            let Some(runs) = longest_first(cuts, &merges, &|id| Some(bpe.vocab.get(*spelling_of.get(&id)?))) else {
+                return Err(Error::unsupported(
+                    "model.merges",
+                    format!("the tokens {product} and {} merge with one rank, {}", other.product, other.rank),
+                    "tokenizer.json has a strict order of merges",
+                ));
+            };
+            out.extend(runs);
+        } else if let [only] = cuts {
             out.push(*only);
         } else if let Some(&entry) = spelling_of.get(&product) {
             out.extend(solo.last_merge(bpe.vocab.get(entry)).filter(|m| m.product == product));
         }
     }
     Ok(out)
+}
+
+/// The merges of one rank, where all they make are runs of one character that no merge of another rank makes: the
+/// longest product first. `None` for anything else.
+fn longest_first<'v>(
+    cuts: &[Merge],
+    merges: &[Merge],
+    spelling: &dyn Fn(TokenId) -> Option<&'v [u8]>,
+) -> Option<Vec<Merge>> {
+    let run = |id: TokenId| {
+        let text = std::str::from_utf8(spelling(id)?).ok()?;
+        let first = text.chars().next()?;
+        text.chars().all(|c| c == first).then_some((first, text.len()))
+    };
+    let (character, _) = run(cuts[0].product)?;
+    let mut lengths = Vec::with_capacity(cuts.len());
+    for cut in cuts {
+        lengths.push(run(cut.product).filter(|(c, _)| *c == character)?.1);
+    }
+    let rank = cuts[0].rank;
+    let made_elsewhere = |m: &Merge| m.rank != rank && run(m.product).is_some_and(|(c, _)| c == character);
+    if merges.iter().any(made_elsewhere) {
+        return None;
+    }
+    let mut order: Vec<(usize, Merge)> = lengths.into_iter().zip(cuts.iter().copied()).collect();
+    order.sort_by_key(|(length, m)| (std::cmp::Reverse(*length), m.left, m.right));
+    Some(order.into_iter().map(|(_, m)| m).collect())
 }
 
 /// Encodes single tokens.
@@ -138,6 +173,17 @@ mod tests {
         let merges = [(1, 2, 4, 4), (0, 1, 5, 5), (2, 3, 6, 6), (5, 6, 7, 7), (0, 8, 7, 7)];
         let strict = strict(&bpe(&tokens, &merges)).expect("one product for each rank");
         assert!(strict.iter().all(|m| m.product != 7), "{strict:?}");
+    }
+
+    #[test]
+    fn runs_of_one_rank_go_longest_first() {
+        // `a` to `aaaa` without `aaa`, all of one rank, after `ab`.
+        let of = bpe(&["a", "b", "aa", "aaaa", "ab"], &[(0, 1, 4, 1), (0, 0, 2, 9), (2, 2, 3, 9)]);
+        let pairs: Vec<_> = strict(&of).expect("runs").iter().map(|m| (m.left, m.right, m.product)).collect();
+        assert_eq!(pairs, [(0, 1, 4), (2, 2, 3), (0, 0, 2)]);
+        // A run that another rank makes: no longer certain.
+        let of = bpe(&["a", "aa", "aaa", "aaaa"], &[(0, 0, 1, 1), (1, 0, 2, 9), (1, 1, 3, 9)]);
+        assert!(strict(&of).is_err());
     }
 
     #[test]

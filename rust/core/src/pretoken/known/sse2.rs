@@ -1,6 +1,8 @@
 //! The masks of a block with the instructions that every x86-64 has, sixteen bytes at a time.
 //!
-//! The one `unsafe` is the promise that they are there, which the build configuration gives.
+//! The one `unsafe` is the promise that they are there, which the build configuration gives. Measured on one busy core
+//! over English prose, MB per second of CPU time, against the portable masks: GPT-2 1514 to 581, cl100k 1320 to 521,
+//! o200k 1232 to 477 (`examples/scan_speed.rs`).
 
 use std::arch::x86_64::{
     __m128i, _mm_add_epi8, _mm_cmpeq_epi8, _mm_cmplt_epi8, _mm_movemask_epi8, _mm_or_si128, _mm_set_epi64x,
