@@ -81,3 +81,31 @@ def test_nothing_to_score_is_refused(tokenizer: av.Tokenizer, model: object) -> 
         bits_per_byte(model, [""], tokenizer=tokenizer, first_ids=[0])
     with pytest.raises(av.InvalidValue, match="at least 2"):
         bits_per_byte(model, ["x"], tokenizer=tokenizer, first_ids=[0], window=1)
+
+
+@pytest.mark.parametrize("name", ["code-4k", "code-2k"])
+def test_the_embedded_models_score_as_their_cards_were_measured(name: str) -> None:
+    from tokenizers import Tokenizer
+    from transformers import AutoModelForCausalLM
+
+    from anyvocab import pico
+    from anyvocab.pico import measure
+    from anyvocab.pico.data import load_module
+    from anyvocab.pico.packing import RoleIds
+    from anyvocab.pico.vocab import SPECIALS
+
+    folder = pico.path(name)
+    documents = [load_module("sched"), load_module("colorsys")]
+    theirs = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    network = AutoModelForCausalLM.from_pretrained(folder).float().eval()
+    card = measure.bits_per_byte(
+        lambda ids: network(ids).logits,
+        theirs,
+        RoleIds.of(theirs, SPECIALS[name]),
+        documents,
+        network.config.max_position_embeddings,
+    )
+    score = bits_per_byte(f"pico:{name}", [document.text for document in documents])
+    assert score.bytes == card["bytes"]
+    # Both sum float32 logits of the same windows, batched in another order.
+    assert score.bits_per_byte == pytest.approx(card["bits_per_byte"], rel=1e-5)

@@ -49,7 +49,7 @@ td.n, th.n { text-align: right; white-space: nowrap; } td.bars { min-width: 7rem
 code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 code { font-size: .92em; background: var(--t1); border-radius: .2rem; padding: .05rem .25rem;
   white-space: pre-wrap; overflow-wrap: anywhere; }
-td code { overflow-wrap: break-word; }
+td:last-child { overflow-wrap: anywhere; } td code { overflow-wrap: break-word; }
 pre { background: var(--panel); border: 1px solid var(--line); border-radius: .5rem; margin: 0;
   padding: .7rem .8rem; font-size: .95rem; line-height: 1.75; white-space: pre-wrap;
   overflow-wrap: anywhere; tab-size: 4; }
