@@ -37,9 +37,9 @@ impl MergeTable {
     ///
     /// O(merges). Fails only for ids chosen to collide under several multipliers.
     pub(crate) fn new(merges: &[Merge]) -> Result<Self> {
-        let mut bits = (merges.len().max(8) * 2).next_power_of_two().trailing_zeros();
+        let first_bits = (merges.len().max(8) * 2).next_power_of_two().trailing_zeros();
         let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-        for _ in 0..MAX_REBUILDS {
+        for bits in first_bits..first_bits + MAX_REBUILDS {
             if let Some(table) = Self::try_build(merges, bits, state | 1) {
                 return Ok(table);
             }
@@ -47,7 +47,6 @@ impl MergeTable {
             state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
             state = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
             state ^= state >> 31;
-            bits += 1;
         }
         Err(Error::format("model.merges", "the ids are chosen so that every hash collides", "the file is hostile"))
     }

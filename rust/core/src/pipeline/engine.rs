@@ -77,24 +77,24 @@ impl Scratch {
             buffer: Vec::new(),
             bpe: BpeScratch::default(),
             unigram: unigram::Scratch::default(),
-            wordpiece: wordpiece::Scratch::default(),
-            wordlevel: wordlevel::Scratch::default(),
-            trie: trie::Scratch::default(),
+            wordpiece: wordpiece::Scratch,
+            wordlevel: wordlevel::Scratch,
+            trie: trie::Scratch,
         }
     }
 }
 
 /// Scratches at rest; a call takes one and gives it back, so there are as many as there were calls at once.
 #[derive(Default)]
-pub(crate) struct Pool(Mutex<Vec<Box<Scratch>>>);
+pub(crate) struct Pool(Mutex<Vec<Scratch>>);
 
 impl Pool {
-    pub(crate) fn take(&self) -> Box<Scratch> {
+    pub(crate) fn take(&self) -> Scratch {
         let mut pool = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        pool.pop().unwrap_or_else(|| Box::new(Scratch::new()))
+        pool.pop().unwrap_or_else(Scratch::new)
     }
 
-    pub(crate) fn give(&self, scratch: Box<Scratch>) {
+    pub(crate) fn give(&self, scratch: Scratch) {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(scratch);
     }
 }

@@ -194,7 +194,7 @@ impl Encoder {
             (_, Model::Unigram(model)) => unigram::reference::encode(model, piece),
             (_, Model::WordPiece(model)) => wordpiece::reference::encode(model, piece),
             (_, Model::Trie(model)) => trie::reference::encode(model, piece),
-            (Engine::WordLevel(engine), _) => return engine.encode(piece, &mut wordlevel::Scratch::default(), ids),
+            (Engine::WordLevel(engine), _) => return engine.encode(piece, &mut wordlevel::Scratch, ids),
             _ => return,
         };
         ids.extend(pairs.into_iter().map(|(id, _)| id));
