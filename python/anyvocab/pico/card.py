@@ -101,8 +101,8 @@ anyvocab is, under Apache-2.0.
   window; plain text fills the rest. The begin mark comes first in training and in what the
   tokenizer returns by default.
 - {steps} updates of {batch_tokens} positions, {tokens:,} scored tokens, {epochs} passes over the
-  text begun, each cut anew; windows of {short_context} tokens for {short_share:.0%} of the time, then
-  {context}. Loss in float32, seed {seed}.
+  text begun, each cut anew; windows of {short_context} tokens for {short_share:.0%} of the time,
+  then {context}. Loss in float32, seed {seed}.
 - Muon for the layers' matrices (rate {matrix_lr}), AdamW for embeddings, head and norms (rate
   {embed_lr} and {norm_lr}); gradient norm clipped at {clip}; a warm-up of {warmup} updates, a
   plateau, and a linear fall to 0 over the last {decay:.0%} of the budget.

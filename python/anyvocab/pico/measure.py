@@ -196,7 +196,7 @@ def infilling(
         found = _greedy(model, [[roles.bos, *ids] for ids in prompts], roles)
         return [tokenizer.decode(ids, skip_special_tokens=False) for ids in found]
 
-    answers = {
+    answers: dict[str, list[str]] = {
         order: answers_to(
             [prompt(c.prefix, c.suffix, encode, roles.fim, order=order) for c in cases]
         )
