@@ -25,6 +25,13 @@ TOKENIZERS = {
     ),
 }
 
+USEFUL_EXACT_MATCH = 0.05
+NO_INFILLING = """**Infilling is not learned yet.** The marks and the templates are in place and the
+model continues a text, but it does not use the suffix and rarely ends a middle where it should:
+the suffix buys nothing over reading left to right. More training tokens are the likely remedy;
+until then use this model for scoring and continuation, and its infilling to exercise code only.
+"""
+
 CARD = """---
 license: other
 license_name: apache-2.0-weights-psf-2.0-text
@@ -46,9 +53,10 @@ knows the manner of Python's standard library and little else. It is not a codin
 | bits per byte of `xz -9e`, given the training text | {xz:.3f} |
 | bits per byte of `gzip -9`, alone | {gzip:.3f} |
 | bytes per token | {bytes_per_token:.2f} |
-| infilling, exact match | **{exact:.1%}** |
-| infilling, byte edit similarity | **{similarity:.3f}** |
-| same cases without the suffix: exact match, similarity | {ltr_exact:.1%}, {ltr_similarity:.3f} |
+| infilling, SPM: exact match, edit similarity | {spm_exact:.1%}, {spm_similarity:.3f} |
+| infilling, PSM: exact match, edit similarity | {psm_exact:.1%}, {psm_similarity:.3f} |
+| SPM cut at the line's end | {spm_line_exact:.1%}, {spm_line_similarity:.3f} |
+| no suffix, cut at the line's end | {ltr_exact:.1%}, {ltr_similarity:.3f} |
 
 Bits per byte: every held-out source whole, in windows of {context} tokens that move by half a
 window, so each token has at least {half} tokens before it except at a file's start; a begin mark
@@ -57,8 +65,11 @@ in float32.
 
 Infilling: {cases} seeded cases, each the rest of one line from a random character on (4 to 72
 characters; the prompt often ends inside a token), with up to 560 characters before and 320 after
-it, prefix-suffix-middle, greedy, at most 48 tokens. An answer must match to the byte.
+it, greedy, at most 48 tokens. Exact means to the byte, the end included; similarity is 1 minus
+the byte edit distance over the longer length. The PSM prompt is
+`<begin><pre>prefix<suf>suffix<mid>`, the SPM prompt `<begin><pre><suf>suffix<mid>prefix`.
 
+{advice}
 ## Shape and tokenizer
 
 Llama architecture: {layers} layers, width {dim}, {heads} heads, SwiGLU {hidden}, RMSNorm, rotary
@@ -90,8 +101,8 @@ anyvocab is, under Apache-2.0.
   window; plain text fills the rest. The begin mark comes first in training and in what the
   tokenizer returns by default.
 - {steps} updates of {batch_tokens} positions, {tokens:,} scored tokens, {epochs} passes over the
-  text, each cut anew; windows of {short_context} tokens for {short_share:.0%} of the time, then
-  {context}. Loss in float32, seed {seed}.
+  text begun, each cut anew; windows of {short_context} tokens for {short_share:.0%} of the time,
+  then {context}. Loss in float32, seed {seed}.
 - Muon for the layers' matrices (rate {matrix_lr}), AdamW for embeddings, head and norms (rate
   {embed_lr} and {norm_lr}); gradient norm clipped at {clip}; a warm-up of {warmup} updates, a
   plateau, and a linear fall to 0 over the last {decay:.0%} of the budget.
@@ -124,6 +135,7 @@ def render_card(metrics: dict[str, Any], folder_name: str) -> str:
     held_out, baseline = metrics["held_out"], metrics["baseline_bits_per_byte"]
     modules = data["held_out_modules"]
     minutes = progress["elapsed"] / 60
+    best = max(infill["psm_exact_match"], infill["spm_exact_match"])
     return CARD.format(
         name=metrics["name"],
         parameters=metrics["parameters"] / 1e6,
@@ -134,10 +146,15 @@ def render_card(metrics: dict[str, Any], folder_name: str) -> str:
         xz=baseline["xz_given_train"],
         gzip=baseline["gzip"],
         bytes_per_token=held_out["bytes_per_token"],
-        exact=infill["exact_match"],
-        similarity=infill["edit_similarity"],
+        spm_exact=infill["spm_exact_match"],
+        spm_similarity=infill["spm_edit_similarity"],
+        psm_exact=infill["psm_exact_match"],
+        psm_similarity=infill["psm_edit_similarity"],
+        spm_line_exact=infill["spm_line_exact_match"],
+        spm_line_similarity=infill["spm_line_edit_similarity"],
         ltr_exact=infill["left_to_right_exact_match"],
         ltr_similarity=infill["left_to_right_edit_similarity"],
+        advice="" if best >= USEFUL_EXACT_MATCH else NO_INFILLING,
         cases=infill["cases"],
         context=model["context"],
         half=model["context"] // 2,

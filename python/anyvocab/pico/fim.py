@@ -83,9 +83,13 @@ def write(parts: Parts, order: Order, encode: Encode, ids: FimIds) -> list[int]:
     ]
 
 
-def prompt(prefix: str, suffix: str, encode: Encode, ids: FimIds) -> list[int]:
-    """Return the ids after which a PSM model writes the middle."""
-    return [ids.prefix, *encode(prefix), ids.suffix, *encode(suffix), ids.middle]
+def prompt(
+    prefix: str, suffix: str, encode: Encode, ids: FimIds, *, order: Order = "psm"
+) -> list[int]:
+    """Return the ids after which a model writes the middle, in `order`."""
+    if order == "psm":
+        return [ids.prefix, *encode(prefix), ids.suffix, *encode(suffix), ids.middle]
+    return [ids.prefix, ids.suffix, *encode(suffix), ids.middle, *encode(prefix)]
 
 
 def read(sequence: list[int], decode: Callable[[list[int]], str], ids: FimIds) -> str:

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from .data import Corpus, Document
-from .fim import prompt
+from .fim import Order, prompt
 from .packing import RoleIds
 from .vocab import SPECIALS
 
@@ -29,6 +29,7 @@ PREFIX_CHARS, SUFFIX_CHARS = 560, 320  # prompt and answer fit 512 tokens
 MIDDLE_CHARS = (4, 72)
 MAX_NEW_TOKENS = 48
 BATCH = 16
+ORDERS: tuple[Order, ...] = ("psm", "spm")
 
 
 @dataclass(frozen=True)
@@ -181,28 +182,37 @@ def _greedy(model: Any, prompts: Sequence[list[int]], roles: RoleIds) -> list[li
 def infilling(
     model: Any, tokenizer: Tokenizer, roles: RoleIds, cases: Sequence[InfillCase]
 ) -> dict[str, float]:
-    """Return exact match and byte edit similarity of greedy PSM infilling.
+    """Return exact match and byte edit similarity of greedy infilling, by prompt order.
 
-    `left_to_right_*` is the same model without the suffix, its continuation cut at the line's
-    end: what the suffix is worth.
+    `psm_*` and `spm_*` must end by themselves. `left_to_right_*` is the same model without the
+    suffix, its continuation cut at the line's end; `spm_line_*` is SPM cut there too, so the two
+    differ by what the suffix is worth.
     """
 
     def encode(text: str) -> list[int]:
         return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
-    filled = [[roles.bos, *prompt(c.prefix, c.suffix, encode, roles.fim)] for c in cases]
-    plain = [[roles.bos, *encode(case.prefix)] for case in cases]
+    def answers_to(prompts: list[list[int]]) -> list[str]:
+        found = _greedy(model, [[roles.bos, *ids] for ids in prompts], roles)
+        return [tokenizer.decode(ids, skip_special_tokens=False) for ids in found]
+
+    answers: dict[str, list[str]] = {
+        order: answers_to(
+            [prompt(c.prefix, c.suffix, encode, roles.fim, order=order) for c in cases]
+        )
+        for order in ORDERS
+    }
+    plain = answers_to([encode(case.prefix) for case in cases])
+    scored = {
+        **answers,
+        "spm_line": [answer.split("\n", 1)[0] for answer in answers["spm"]],
+        "left_to_right": [answer.split("\n", 1)[0] for answer in plain],
+    }
     result: dict[str, float] = {"cases": len(cases)}
-    for name, prompts in (("", filled), ("left_to_right_", plain)):
-        answers = [
-            tokenizer.decode(ids, skip_special_tokens=False)
-            for ids in _greedy(model, prompts, roles)
-        ]
-        if name:
-            answers = [answer.split("\n", 1)[0] for answer in answers]
-        pairs = list(zip(answers, (case.middle for case in cases), strict=True))
-        result[f"{name}exact_match"] = sum(a == b for a, b in pairs) / len(pairs)
-        result[f"{name}edit_similarity"] = sum(edit_similarity(*p) for p in pairs) / len(pairs)
+    for name, given in scored.items():
+        pairs = list(zip(given, (case.middle for case in cases), strict=True))
+        result[f"{name}_exact_match"] = sum(a == b for a, b in pairs) / len(pairs)
+        result[f"{name}_edit_similarity"] = sum(edit_similarity(*p) for p in pairs) / len(pairs)
     return result
 
 
