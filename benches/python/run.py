@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
@@ -109,6 +110,30 @@ def tiktoken_library(path: Path) -> Library:
     )
 
 
+def fastokens_library(path: Path) -> Library:
+    from fastokens import Tokenizer
+
+    tok = Tokenizer.from_file(str(path))
+    return Library(
+        "fastokens",
+        lambda text: tok.encode_ordinary(text),
+        lambda texts, _: tok.encode_batch_flat(texts, add_special_tokens=False),
+        lambda text: list(tok.encode_ordinary(text)),
+    )
+
+
+def gigatoken_library(path: Path) -> Library:
+    from gigatoken import Tokenizer
+
+    tok = Tokenizer(str(path))
+    return Library(
+        "gigatoken",
+        tok.encode,
+        lambda texts, _: tok.encode_batch(texts),
+        lambda text: tok.encode(text).tolist(),
+    )
+
+
 PATTERNS = {
     "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s",
     "llama3": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
@@ -118,7 +143,11 @@ LIBRARIES = {
     "anyvocab": anyvocab_library,
     "tokenizers": tokenizers_library,
     "tiktoken": tiktoken_library,
+    "fastokens": fastokens_library,
+    "gigatoken": gigatoken_library,
 }
+# Measured where they are installed and take the tokenizer.
+OPTIONAL = ("fastokens", "gigatoken")
 
 
 def tokenizer_files() -> dict[str, Path]:
@@ -168,7 +197,31 @@ def worst_text(name: str) -> str:
 
 
 def libraries_for(name: str) -> list[str]:
-    return ["anyvocab", "tokenizers", *(["tiktoken"] if name in PATTERNS else [])]
+    installed = [key for key in OPTIONAL if importlib.util.find_spec(key)]
+    tiktoken = ["tiktoken"] if name in PATTERNS else []
+    return ["anyvocab", "tokenizers", *tiktoken, *installed]
+
+
+def load(name: str, path: Path, problems: list[str]) -> dict[str, Library]:
+    """Load a tokenizer into every library that takes it; the others are named in `problems`."""
+    loaded = {}
+    for key in libraries_for(name):
+        try:
+            loaded[key] = LIBRARIES[key](path)
+        except (ValueError, RuntimeError, TypeError) as error:
+            problems.append(f"{key} does not take {name}: {str(error)[:80]}")
+    return loaded
+
+
+def first_passes(path: Path, text: str, keys: list[str]) -> dict[str, float]:
+    """Return the time of the first text of a fresh tokenizer, seconds: nothing is cached."""
+    times = {}
+    for key in keys:
+        library = LIBRARIES[key](path)
+        start = time.perf_counter()
+        library.encode(text)
+        times[key] = time.perf_counter() - start
+    return times
 
 
 def best(work: Callable[[], object], rounds: int) -> Iterator[float]:
@@ -201,23 +254,30 @@ def rates_row(label: list[str], times: dict[str, float], size: int) -> list[str]
     return [*label, *cells, *ratios]
 
 
-def ordinary(size: int, rounds: int) -> tuple[list[list[str]], list[list[str]]]:
-    """Measure whole texts on one thread, and their lines on two."""
-    single, batch = [], []
+def ordinary(size: int, rounds: int, problems: list[str]) -> tuple[list[list[str]], ...]:
+    """Measure whole texts on one thread, first and best, and their lines on two."""
+    single, first, batch = [], [], []
     for name, path in tokenizer_files().items():
-        loaded = {key: LIBRARIES[key](path) for key in libraries_for(name)}
+        every = load(name, path, problems)
         for title, text in texts(size).items():
-            expected = loaded["tokenizers"].ids(text)
-            for key, library in loaded.items():
-                if library.ids(text) != expected:
-                    sys.exit(f"{key} and tokenizers differ on {title} with {name}: no numbers")
+            expected = every["tokenizers"].ids(text)
+            loaded = {}
+            for key, library in every.items():
+                if library.ids(text) == expected:
+                    loaded[key] = library
+                elif key == "anyvocab":
+                    sys.exit(f"anyvocab and tokenizers differ on {title} with {name}: no numbers")
+                else:
+                    problems.append(f"{key} gives other ids than tokenizers: {name}, {title}")
             nbytes = len(text.encode())
             works = {key: partial(library.encode, text) for key, library in loaded.items()}
             single.append(rates_row([name, title], alternate(works, rounds), nbytes))
+            cold = first_passes(path, text, list(loaded))
+            first.append(rates_row([name, title], cold, nbytes))
             lines = text.splitlines(keepends=True)
             works = {key: partial(library.batch, lines, 2) for key, library in loaded.items()}
             batch.append(rates_row([name, title], alternate(works, rounds), nbytes))
-    return single, batch
+    return single, first, batch
 
 
 def child(task: dict[str, str]) -> dict[str, float]:
@@ -290,9 +350,17 @@ def table(columns: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def _version(name: str) -> str:
+    if name == "anyvocab":
+        import anyvocab as av
+
+        return av.__version__
+    return importlib.metadata.version(name)
+
+
 def machine() -> str:
-    packages = ("anyvocab", "tokenizers", "tiktoken")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    installed = [name for name in LIBRARIES if importlib.util.find_spec(name)]
+    versions = ", ".join(f"{name} {_version(name)}" for name in installed)
     return (
         f"{versions}; Python {platform.python_version()}; {platform.machine()}, "
         f"{os.cpu_count()} cores; load average {os.getloadavg()[0]:.1f}"
@@ -320,7 +388,8 @@ def main() -> int:
     os.environ.setdefault("RAYON_NUM_THREADS", "2")
     rivals = list(LIBRARIES)[1:]
     rates = [f"{name} MB/s" for name in LIBRARIES] + [f"vs {name}" for name in rivals]
-    single, batch = ordinary(arguments.size, arguments.rounds)
+    problems: list[str] = []
+    single, first, batch = ordinary(arguments.size, arguments.rounds, problems)
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     record = ROOT / "benches" / "record" / f"{today}.md"
     one_thread = table(["tokenizer", "text", *rates], single)
@@ -328,11 +397,15 @@ def main() -> int:
         f"# {today}: encoding\n\n{machine()}.",
         f"Best of {arguments.rounds} rounds; ids compared first.",
         f"## One thread, one text of {arguments.size} bytes\n\n{one_thread}",
+        "## The first text of a fresh tokenizer, one thread\n\n"
+        + table(["tokenizer", "text", *rates], first),
         "## Two threads, by the line\n\n" + table(["tokenizer", "text", *rates], batch),
         "## Worst cases\n\n" + table(["tokenizer", "input", *LIBRARIES], worst()),
         "## Loading, and memory for 8 MiB of English\n\n"
         + table(["tokenizer", "library", "load", "memory"], loading_and_memory(3)),
     ]
+    if problems:
+        parts.append("## Not measured\n\n" + "\n".join(f"- {problem}" for problem in problems))
     record.parent.mkdir(parents=True, exist_ok=True)
     record.write_text("\n\n".join(parts) + "\n", "utf-8")
     if arguments.readme:
