@@ -173,9 +173,9 @@ impl Tokenizer {
 
     fn encode<'py>(&self, py: Python<'py>, text: PyBackedBytes, specials: &str, template: bool) -> PyResult<Ids<'py>> {
         let (specials, template) = (self::specials(specials)?, self::template(template));
-        let work = || self.encoder.encode(&text, specials, template);
-        let ids =
-            if text.len() < LONG_TEXT { door::short(py, work)? } else { door::long(py, &Cancel::default(), work)? };
+        let cancel = Arc::new(Cancel::default());
+        let work = || self.encoder.encode_until(&text, specials, template, Some(&cancel));
+        let ids = if text.len() < LONG_TEXT { door::short(py, work)? } else { door::long(py, &cancel, work)? };
         Ok(ids.into_pyarray(py))
     }
 
@@ -187,7 +187,9 @@ impl Tokenizer {
         template: bool,
     ) -> PyResult<(Ids<'py>, Offsets<'py>)> {
         let (specials, template) = (self::specials(specials)?, self::template(template));
-        let (ids, spans) = door::short(py, || self.encoder.encode_with_offsets(&text, specials, template))?;
+        let cancel = Arc::new(Cancel::default());
+        let work = || self.encoder.encode_with_offsets(&text, specials, template, Some(&cancel));
+        let (ids, spans) = if text.len() < LONG_TEXT { door::short(py, work)? } else { door::long(py, &cancel, work)? };
         let rows = ids.len();
         let offsets = PyArray1::from_vec(py, spans);
         Ok((ids.into_pyarray(py), numpy::PyArrayMethods::reshape(&offsets, [rows, 2])?))
@@ -203,7 +205,7 @@ impl Tokenizer {
     ) -> PyResult<(Ids<'py>, Bound<'py, PyArray1<i64>>)> {
         let (specials, template) = (self::specials(specials)?, self::template(template));
         let views: Vec<&[u8]> = texts.iter().map(AsRef::as_ref).collect();
-        let cancel = Cancel::default();
+        let cancel = Arc::new(Cancel::default());
         let work = || self.encoder.encode_batch(&views, specials, template, threads, &cancel);
         let bytes: usize = views.iter().map(|text| text.len()).sum();
         let done =
@@ -221,8 +223,9 @@ impl Tokenizer {
 
     fn count(&self, py: Python<'_>, text: PyBackedBytes, specials: &str) -> PyResult<usize> {
         let specials = self::specials(specials)?;
-        let work = || self.encoder.count(&text, specials);
-        if text.len() < LONG_TEXT { door::short(py, work) } else { door::long(py, &Cancel::default(), work) }
+        let cancel = Arc::new(Cancel::default());
+        let work = || self.encoder.count(&text, specials, Some(&cancel));
+        if text.len() < LONG_TEXT { door::short(py, work) } else { door::long(py, &cancel, work) }
     }
 
     fn normalize<'py>(&self, py: Python<'py>, text: PyBackedBytes) -> PyResult<Bound<'py, PyBytes>> {

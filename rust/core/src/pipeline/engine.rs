@@ -1,7 +1,7 @@
 //! One face for the models, and the buffers of one thread.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::cache::PieceCache;
 use super::shape;
@@ -55,12 +55,18 @@ pub(crate) enum Engine {
     Trie(Box<trie::Engine>),
 }
 
+/// Pretokens between two looks at the caller's wish to stop: far less than a millisecond.
+const LOOK_EVERY: u32 = 4096;
+
 /// Buffers of one thread, kept between calls.
 pub(crate) struct Scratch {
     pub(crate) cache: PieceCache,
     pub(crate) ids: Vec<TokenId>,
     pub(crate) lens: Vec<u32>,
     pub(crate) buffer: Vec<u8>,
+    /// Who may stop the call that uses this scratch.
+    pub(crate) cancel: Option<Arc<Cancel>>,
+    until_look: u32,
     bpe: BpeScratch,
     unigram: unigram::Scratch,
     wordpiece: wordpiece::Scratch,
@@ -69,12 +75,25 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
+    /// Whether the call is no longer wanted; looks once in [`LOOK_EVERY`] times.
+    #[inline]
+    pub(crate) fn is_cancelled(&mut self) -> bool {
+        self.until_look -= 1;
+        if self.until_look > 0 {
+            return false;
+        }
+        self.until_look = LOOK_EVERY;
+        self.cancel.as_ref().is_some_and(|cancel| cancel.is_cancelled())
+    }
+
     fn new() -> Self {
         Self {
             cache: PieceCache::new(),
             ids: Vec::new(),
             lens: Vec::new(),
             buffer: Vec::new(),
+            cancel: None,
+            until_look: LOOK_EVERY,
             bpe: BpeScratch::default(),
             unigram: unigram::Scratch::default(),
             wordpiece: wordpiece::Scratch,
@@ -94,7 +113,8 @@ impl Pool {
         pool.pop().unwrap_or_else(Scratch::new)
     }
 
-    pub(crate) fn give(&self, scratch: Scratch) {
+    pub(crate) fn give(&self, mut scratch: Scratch) {
+        scratch.cancel = None;
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(scratch);
     }
 }

@@ -1,7 +1,9 @@
 //! The long way: step by step, with or without alignment; and the reference that goes it with reference engines.
 
+use std::sync::Arc;
+
 use super::added::{Added, Part};
-use super::engine::{Engine, Scratch, Sink};
+use super::engine::{Cancel, Engine, Scratch, Sink};
 use super::{Encoder, MAX_TEXT, Path, Specials, Template, to_i64};
 use crate::error::{Error, Result};
 use crate::formats::Model;
@@ -16,6 +18,10 @@ pub type WithOffsets = (Vec<TokenId>, Vec<i64>);
 enum Walked<'a> {
     Piece(View<'a>),
     Token(TokenId, View<'a>),
+}
+
+fn cancelled() -> Error {
+    Error::value("text", "encoding was cancelled", "")
 }
 
 type Each<'f> = dyn FnMut(Walked<'_>) -> Result<()> + 'f;
@@ -40,6 +46,9 @@ impl Encoder {
         sink: &mut impl Sink,
     ) -> Result<()> {
         self.tree.for_each(View::plain(text, first), &mut |piece| {
+            if scratch.is_cancelled() {
+                return Err(cancelled());
+            }
             self.encode_piece(piece.bytes(), scratch, sink);
             Ok(())
         })
@@ -111,8 +120,15 @@ impl Encoder {
     ///
     /// # Errors
     /// As [`Encoder::encode`].
-    pub fn encode_with_offsets(&self, text: &[u8], specials: Specials, template: Template) -> Result<WithOffsets> {
+    pub fn encode_with_offsets(
+        &self,
+        text: &[u8],
+        specials: Specials,
+        template: Template,
+        cancel: Option<&Arc<Cancel>>,
+    ) -> Result<WithOffsets> {
         let mut scratch = self.pool.take();
+        scratch.cancel = cancel.cloned();
         let (mut ids, mut offsets, mut spans) = (Vec::new(), Vec::new(), Vec::new());
         if template == Template::With {
             ids.extend_from_slice(&self.before);
@@ -120,6 +136,9 @@ impl Encoder {
         }
         let marked = matches!(self.path, Path::Marked(_));
         let done = self.walk(text, specials, &mut |walked| {
+            if scratch.is_cancelled() {
+                return Err(cancelled());
+            }
             match walked {
                 Walked::Token(id, view) => {
                     let origin =

@@ -149,7 +149,22 @@ impl Encoder {
     /// # Errors
     /// `Limit` for a text of 4 GiB or more, and when a look-around pattern backtracks past its bound.
     pub fn encode(&self, text: &[u8], specials: Specials, template: Template) -> Result<Vec<TokenId>> {
+        self.encode_until(text, specials, template, None)
+    }
+
+    /// [`Encoder::encode`] that stops early when `cancel` is set; the ids are then incomplete, to be dropped.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`].
+    pub fn encode_until(
+        &self,
+        text: &[u8],
+        specials: Specials,
+        template: Template,
+        cancel: Option<&Arc<Cancel>>,
+    ) -> Result<Vec<TokenId>> {
         let mut scratch = self.pool.take();
+        scratch.cancel = cancel.cloned();
         // English gives 3 to 5 bytes a token; a text that gives fewer grows the vector once or twice.
         let mut ids = Vec::with_capacity(text.len() / 4 + 16);
         let done = self.encode_into(text, specials, template, &mut scratch, &mut ids);
@@ -157,9 +172,13 @@ impl Encoder {
         done.map(|()| ids)
     }
 
-    /// How many ids a text has; keeps none of them.
-    pub fn count(&self, text: &[u8], specials: Specials) -> Result<usize> {
+    /// How many ids a text has; keeps none of them. A set `cancel` stops it early, with a count to be dropped.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`].
+    pub fn count(&self, text: &[u8], specials: Specials, cancel: Option<&Arc<Cancel>>) -> Result<usize> {
         let mut scratch = self.pool.take();
+        scratch.cancel = cancel.cloned();
         let mut counter = Counter::default();
         let done = self.encode_into(text, specials, Template::Without, &mut scratch, &mut counter);
         self.pool.give(scratch);
@@ -176,7 +195,7 @@ impl Encoder {
         specials: Specials,
         template: Template,
         threads: usize,
-        cancel: &Cancel,
+        cancel: &Arc<Cancel>,
     ) -> Result<Option<Ragged>> {
         let bytes: usize = texts.iter().map(|text| text.len()).sum();
         // Runs of texts of about equal size, several for each thread so that none waits long at the end.
@@ -235,12 +254,13 @@ impl Encoder {
         texts: &[&[u8]],
         specials: Specials,
         template: Template,
-        cancel: &Cancel,
+        cancel: &Arc<Cancel>,
     ) -> Result<Option<Ragged>> {
         let bytes: usize = texts.iter().map(|text| text.len()).sum();
         let mut out = Ragged { ids: Vec::with_capacity(bytes / 4 + 16), offsets: Vec::with_capacity(texts.len() + 1) };
         out.offsets.push(0);
         let mut scratch = self.pool.take();
+        scratch.cancel = Some(Arc::clone(cancel));
         for text in texts {
             if cancel.is_cancelled() {
                 return Ok(None);
@@ -347,7 +367,7 @@ impl Encoder {
             self.engine.piece(&buffer, 0, buffer.len(), scratch, sink);
             scratch.buffer = buffer;
         }
-        while at < text.len() {
+        while at < text.len() && !scratch.is_cancelled() {
             let end = self.engine.next_cut(text, at);
             self.engine.piece(text, at, end, scratch, sink);
             at = end;
@@ -374,6 +394,9 @@ impl<S: Sink> ScannerVisitor<()> for Scan<'_, S> {
     fn visit<C: Scanner>(self, scanner: C) {
         let mut at = 0;
         for end in scanner.pieces(self.text) {
+            if self.scratch.is_cancelled() {
+                return; // what there is so far is dropped
+            }
             self.engine.piece(self.text, at, end, self.scratch, self.sink);
             at = end;
         }

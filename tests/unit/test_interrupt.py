@@ -1,0 +1,47 @@
+"""Ctrl-C ends long work in the core within a second."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+WORK = {
+    "one long text": "tok.encode(text * 400)",
+    "counting": "tok.count(text * 400)",
+    "a batch": "tok.encode_batch([text] * 400, threads=2)",
+    "offsets": "tok.encode_with_offsets(text * 40)",
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process there")
+@pytest.mark.parametrize("work", WORK.values(), ids=WORK.keys())
+def test_ctrl_c_is_heard_within_a_second(work: str) -> None:
+    program = textwrap.dedent(
+        f"""
+        import json, anyvocab as av
+        from anyvocab.testing import tiny_tokenizer
+        tok = av.Tokenizer.load(json.dumps(tiny_tokenizer()).encode())
+        text = "hello hell yes, 12 times over the hills " * 100_000
+        print("ready", flush=True)
+        while True:
+            {work}
+        """
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == b"ready"
+        time.sleep(1.0)
+        start = time.monotonic()
+        os.kill(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=20)
+        waited = time.monotonic() - start
+    assert b"KeyboardInterrupt" in said
+    # The bound is one second; a loaded machine may be slow to take the process down.
+    assert waited < 3.0, f"{waited:.1f} s"
