@@ -118,7 +118,7 @@ def fastokens_library(path: Path) -> Library:
         "fastokens",
         lambda text: tok.encode_ordinary(text),
         lambda texts, _: tok.encode_batch_flat(texts, add_special_tokens=False),
-        lambda text: list(tok.encode_ordinary(text)),
+        lambda text: tok.encode_ordinary(text).ids,
     )
 
 
@@ -300,8 +300,8 @@ def child(task: dict[str, str]) -> dict[str, float]:
     }
 
 
-def in_child(library: str, path: Path, text: str) -> dict[str, float] | None:
-    """Do a task in a process of its own; None when it does not finish in time."""
+def in_child(library: str, path: Path, text: str) -> dict[str, float] | str:
+    """Do a task in a process of its own; a word when it fails or takes too long."""
     task = json.dumps({"library": library, "path": str(path), "text": text})
     command = [sys.executable, __file__, "--child", task]
     environment = os.environ | {"RAYON_NUM_THREADS": "1"}
@@ -310,7 +310,9 @@ def in_child(library: str, path: Path, text: str) -> dict[str, float] | None:
             command, capture_output=True, text=True, timeout=TIME_LIMIT, env=environment, check=True
         )
     except subprocess.TimeoutExpired:
-        return None
+        return f"over {TIME_LIMIT} s"
+    except subprocess.CalledProcessError:
+        return "fails"
     result: dict[str, float] = json.loads(done.stdout)
     return result
 
@@ -327,7 +329,7 @@ def worst() -> list[list[str]]:
                 cells.append("-")
                 continue
             result = in_child(library, files[name], title)
-            cells.append(f"over {TIME_LIMIT} s" if result is None else f"{result['encode']:.3f} s")
+            cells.append(result if isinstance(result, str) else f"{result['encode']:.3f} s")
         rows.append([name, title, *cells])
     return rows
 
@@ -338,7 +340,7 @@ def loading_and_memory(rounds: int) -> list[list[str]]:
     for name, path in tokenizer_files().items():
         for library in libraries_for(name)[:2]:
             runs = [in_child(library, path, "English") for _ in range(rounds)]
-            finished = [run for run in runs if run]
+            finished = [run for run in runs if not isinstance(run, str)]
             load = min(run["load"] for run in finished)
             memory = min(run["memory"] for run in finished)
             rows.append([name, library, f"{load * 1000:.0f} ms", f"{memory:.0f} MiB"])

@@ -158,16 +158,16 @@ impl Symbols {
         }
     }
 
-    /// Whether the symbols of a concatenation are the symbols of its parts when it is cut between characters.
+    /// Whether a text may be cut between characters and its parts encoded on their own, as far as symbols go.
     ///
-    /// Not so with affixes, nor where unknowns may be fused across the cut.
+    /// Not so with affixes, where unknowns may be fused across the cut, and where they are dropped: then the
+    /// characters on either side become neighbours and may merge.
     pub(crate) fn is_local(&self) -> bool {
         let fallback_complete = !self.byte_tokens.is_empty() && !self.byte_tokens.contains(&NO_TOKEN);
-        let bytes_complete = self.complete_bytes().is_some();
+        let stays_apart = self.unk.is_some() && !self.fuse_unk && self.byte_tokens.is_empty();
         !self.affixed
             && self.user_defined.is_none()
-            && (bytes_complete || fallback_complete || self.unk.is_none() || !self.fuse_unk)
-            && (self.byte_tokens.is_empty() || fallback_complete)
+            && (self.complete_bytes().is_some() || fallback_complete || stays_apart)
     }
 
     /// Appends the initial symbols of `piece`.

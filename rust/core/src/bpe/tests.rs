@@ -65,10 +65,12 @@ fn arbitrary(picks: &[(usize, usize)], order: &[usize]) -> Bpe {
     for (id, word) in words.iter().enumerate() {
         vocab.push(word.as_bytes(), id as u32);
     }
+    let unk = words.len() as u32; // dropped characters would make neighbours of others
+    vocab.push(b"?", unk);
     let rank = |i: usize| order[i % order.len()] as u32;
     let merges =
         merges.iter().enumerate().map(|(i, &(left, right, product))| Merge { left, right, product, rank: rank(i) });
-    Bpe { vocab, merges: merges.collect(), ..Bpe::default() }
+    Bpe { vocab, merges: merges.collect(), unk: Some(unk), ..Bpe::default() }
 }
 
 proptest! {
@@ -111,9 +113,11 @@ proptest! {
     }
 
     #[test]
-    fn cutting_at_cuts_changes_no_id(text in "[abcd]{0,100}") {
+    fn cutting_at_cuts_changes_no_id(text in "[abcd]{0,100}", unk in prop::option::of(Just(8)), fuse in any::<bool>()) {
         let mut model = toy();
-        model.unk = Some(2);
+        model.vocab.push(b"?", 8);
+        model.unk = unk;
+        model.fuse_unk = fuse;
         let engine = BpeEngine::new(&model, BpeInput::default()).unwrap();
         let bytes = text.as_bytes();
         let (mut ids, mut at) = (Vec::new(), 0);

@@ -4,9 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::cache::PieceCache;
-use super::shape;
 use crate::bpe::{BpeEngine, BpeInput, BpeScratch};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::formats::{Description, Model};
 use crate::ids::{NO_TOKEN, TokenId};
 use crate::limits::Limits;
@@ -137,11 +136,19 @@ impl Cancel {
 }
 
 impl Engine {
-    pub(crate) fn new(description: &Description, marked: bool, limits: &Limits) -> Result<Self> {
+    /// `raw_bytes` says that pretokens are raw bytes where the vocabulary is written in the byte alphabet.
+    pub(crate) fn new(description: &Description, raw_bytes: bool, marked: bool, limits: &Limits) -> Result<Self> {
+        let is_bpe = matches!(description.model, Model::Bpe(_) | Model::Trie(_));
+        if raw_bytes && !is_bpe {
+            return Err(Error::unsupported(
+                "pre_tokenizer",
+                "ByteLevel before a model that is not BPE",
+                "only byte-level BPE is known to exist; please report the tokenizer that needs it",
+            ));
+        }
         Ok(match &description.model {
             Model::Bpe(model) => {
-                let input =
-                    BpeInput { byte_level: shape::is_byte_level(description), space_is: marked.then_some('▁') };
+                let input = BpeInput { byte_level: raw_bytes, space_is: marked.then_some('▁') };
                 Engine::Bpe(Box::new(BpeEngine::new(model, input)?))
             }
             Model::Unigram(model) => Engine::Unigram(Box::new(unigram::Engine::new(model, limits)?)),

@@ -102,7 +102,9 @@ impl Encoder {
             (None, Some(prefix)) => Path::Marked(prefix),
             (None, None) => Path::Tree,
         };
-        let engine = Engine::new(&description, matches!(path, Path::Marked(_)), limits)?;
+        // A normalizer that writes the byte alphabet leaves it in the pretokens: the model reads it as it is.
+        let raw_bytes = tree.output() == tree::Output::RawBytes;
+        let engine = Engine::new(&description, raw_bytes, matches!(path, Path::Marked(_)), limits)?;
         let (mut raw, mut normalized) = (Vec::new(), Vec::new());
         for token in &description.added_tokens {
             let content = token.content.as_bytes();
