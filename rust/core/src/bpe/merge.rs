@@ -7,6 +7,7 @@ use std::collections::BinaryHeap;
 
 use super::symbols::Symbol;
 use super::table::{MergeTable, NO_RANK};
+use crate::formats::Merge;
 use crate::ids::TokenId;
 
 /// Longest pretoken, in symbols, that is merged by scanning: above it the heap wins (measured at 48 to 96).
@@ -49,12 +50,12 @@ pub(crate) struct BytePairs(Box<[(u32, TokenId)]>);
 
 impl BytePairs {
     /// The pairs of the symbols of all 256 bytes. O(merges).
-    pub(crate) fn new(table: &MergeTable, ids: &[TokenId; 256]) -> Self {
+    pub(crate) fn new(table: &MergeTable, merges: &[Merge], ids: &[TokenId; 256]) -> Self {
         let mut pairs = vec![(NO_RANK, NONE); 1 << 16].into_boxed_slice();
         let bytes: rustc_hash::FxHashMap<TokenId, usize> = ids.iter().copied().zip(0..).collect();
-        for merge in table.iter() {
+        for merge in merges {
             if let (Some(left), Some(right)) = (bytes.get(&merge.left), bytes.get(&merge.right)) {
-                pairs[left * 256 + right] = (merge.rank, merge.product);
+                pairs[left * 256 + right] = table.get(merge.left, merge.right);
             }
         }
         Self(pairs)

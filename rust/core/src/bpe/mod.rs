@@ -54,7 +54,7 @@ pub struct BpeEngine {
     undo: Option<Undo>,
     byte_pairs: Option<BytePairs>,
     /// Whether many tokens span words, so that long pretokens are the rule.
-    spans_words: bool,
+    spans_words: OnceLock<bool>,
     tokens: Spellings,
     input: BpeInput,
     raw: bool,
@@ -98,8 +98,8 @@ impl BpeEngine {
             whole,
             linear: OnceLock::new(),
             long_bytes: AtomicUsize::new(0),
-            byte_pairs: symbols.complete_bytes().map(|ids| BytePairs::new(&table, ids)),
-            spans_words: spans_words(model),
+            byte_pairs: symbols.complete_bytes().map(|ids| BytePairs::new(&table, &model.merges, ids)),
+            spans_words: OnceLock::new(),
             undo,
             tokens: model.vocab.clone(),
             input,
@@ -176,7 +176,9 @@ impl BpeEngine {
 
     fn wants_linear(&self, piece: &[u8]) -> bool {
         let seen = self.long_bytes.fetch_add(piece.len(), Ordering::Relaxed) + piece.len();
-        self.spans_words || piece.len() >= LINEAR_HUGE || seen >= LINEAR_BUILD
+        piece.len() >= LINEAR_HUGE
+            || seen >= LINEAR_BUILD
+            || *self.spans_words.get_or_init(|| spans_words(&self.tokens))
     }
 
     fn build_linear(&self) -> Option<Linear> {
@@ -257,13 +259,13 @@ impl BpeEngine {
 }
 
 /// Whether one token in a hundred has a space behind its first character: a tokenizer of superwords.
-fn spans_words(model: &Bpe) -> bool {
-    let marks = ["Ġ".as_bytes(), "▁".as_bytes(), b" "];
+fn spans_words(vocab: &Spellings) -> bool {
+    let marks = ["Ġ", "▁", " "].map(memchr::memmem::Finder::new);
     let inner = |spelling: &&[u8]| {
         let from = spelling.iter().position(|b| b.is_ascii_alphabetic()).unwrap_or(spelling.len());
-        marks.iter().any(|mark| memchr::memmem::find(&spelling[from..], mark).is_some())
+        marks.iter().any(|mark| mark.find(&spelling[from..]).is_some())
     };
-    model.vocab.iter().filter(|(spelling, _)| inner(spelling)).count() * 100 > model.vocab.len()
+    vocab.iter().filter(|(spelling, _)| inner(spelling)).count() * 100 > vocab.len()
 }
 
 /// Token bytes -> id, for `ignore_merges`.

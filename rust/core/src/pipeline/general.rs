@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::added::{Added, Part};
 use super::engine::{Cancel, Engine, Scratch, Sink};
-use super::{Encoder, MAX_TEXT, Path, Specials, Template, to_i64};
+use super::{Encoder, MAX_TEXT, Specials, Template, to_i64};
 use crate::error::{Error, Result};
 use crate::formats::Model;
 use crate::ids::TokenId;
@@ -134,7 +134,6 @@ impl Encoder {
             ids.extend_from_slice(&self.before);
             offsets.resize(2 * ids.len(), 0);
         }
-        let marked = matches!(self.path, Path::Marked(_));
         let done = self.walk(text, specials, &mut |walked| {
             if scratch.is_cancelled() {
                 return Err(cancelled());
@@ -149,11 +148,8 @@ impl Encoder {
                 Walked::Piece(piece) => {
                     spans.clear();
                     let bytes = piece.bytes();
-                    if marked {
-                        self.spans_of_marked(bytes, &mut scratch, (&mut ids, &mut spans));
-                    } else {
-                        self.engine.encode_with_spans(bytes, &mut scratch, &mut ids, &mut spans);
-                    }
+                    // The short way's engine knows both spellings of a space, so the steps' `▁` will do.
+                    self.engine.encode_with_spans(bytes, &mut scratch, &mut ids, &mut spans);
                     for &(start, end) in &spans {
                         let (start, end) = match piece.unchanged_at() {
                             Some(base) => (base + start, base + end),
@@ -176,17 +172,6 @@ impl Encoder {
             offsets.resize(2 * ids.len(), to_i64(text.len()));
         }
         Ok((ids, offsets))
-    }
-
-    /// The engine of the short way reads a space as `▁`: the steps have written `▁`, three bytes for one.
-    fn spans_of_marked(
-        &self,
-        piece: &[u8],
-        scratch: &mut Scratch,
-        (ids, spans): (&mut Vec<TokenId>, &mut Vec<(u32, u32)>),
-    ) {
-        // The symbol tables know both spellings of the mark, so the piece goes in as it is.
-        self.engine.encode_with_spans(piece, scratch, ids, spans);
     }
 
     /// The ids of a text by the definitions: every step of the description, reference engines, no cuts, no cache.
