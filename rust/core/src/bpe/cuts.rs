@@ -6,7 +6,6 @@
 //! word mark `▁` by itself, so the test is one bit of a 257 x 257 table.
 
 use super::symbols::byte_token_value;
-use super::table::MergeTable;
 use crate::decode::byte_alphabet;
 use crate::formats::{Bpe, Symbols as SymbolKind};
 use crate::ids::TokenId;
@@ -28,7 +27,7 @@ pub(crate) struct Cuts {
 impl Cuts {
     /// Derives the table from the merges. `None` when symbols are not known by their bytes (byte tokens or the unknown
     /// token take part in merges).
-    pub(crate) fn new(model: &Bpe, table: &MergeTable, byte_level: bool, space_is_mark: bool) -> Option<Self> {
+    pub(crate) fn new(model: &Bpe, byte_level: bool, space_is_mark: bool) -> Option<Self> {
         let raw = model.symbols == SymbolKind::RawBytes;
         let size = model.vocab.ids.iter().max().map_or(0, |&id| id as usize + 1);
         let mut first = vec![u16::MAX; size];
@@ -44,7 +43,7 @@ impl Cuts {
             }
         }
         let mut bridged = Box::new([[0_u64; WORDS]; CLASSES]);
-        for merge in table.iter() {
+        for merge in &model.merges {
             let known = |classes: &[u16], id: TokenId| classes.get(id as usize).copied().filter(|&c| c != u16::MAX);
             let a = usize::from(known(&last, merge.left)?);
             let b = usize::from(known(&first, merge.right)?);

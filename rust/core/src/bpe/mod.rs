@@ -63,6 +63,9 @@ pub struct BpeEngine {
 /// Longest pretoken, in bytes, that is merged symbol by symbol; above it the search of [`linear`] is faster.
 const LINEAR_MIN: usize = 40;
 
+/// From so many merges on, the tables are built on two threads.
+const PARALLEL_MERGES: usize = 50_000;
+
 /// So many bytes of long pretokens have the tables of [`linear`] built, which takes as long as merging about as many.
 const LINEAR_BUILD: usize = 1 << 20;
 
@@ -81,18 +84,32 @@ impl BpeEngine {
     /// Builds the tables. O(vocabulary + merges).
     pub fn new(model: &Bpe, input: BpeInput) -> Result<Self> {
         let frozen: HashSet<TokenId> = model.user_defined.iter().copied().collect();
-        let table = if frozen.is_empty() {
-            MergeTable::new(&model.merges)?
-        } else {
+        let build_table = || {
+            if frozen.is_empty() {
+                return MergeTable::new(&model.merges);
+            }
             // A user-defined symbol never merges, and only the search for them makes one.
             let touches = |merge: &Merge| [merge.left, merge.right, merge.product].iter().any(|id| frozen.contains(id));
-            MergeTable::new(&model.merges.iter().copied().filter(|merge| !touches(merge)).collect::<Vec<_>>())?
+            MergeTable::new(&model.merges.iter().copied().filter(|merge| !touches(merge)).collect::<Vec<_>>())
         };
         let undo = Undo::new(model);
-        let symbols = Symbols::new(model, input.byte_level, input.space_is)?;
-        let local = symbols.is_local() && undo.is_none();
-        let cuts = if local { Cuts::new(model, &table, input.byte_level, input.space_is == Some('▁')) } else { None };
-        let whole = model.ignore_merges.then(|| Whole::new(model, input.byte_level));
+        let build_others = || -> Result<_> {
+            let symbols = Symbols::new(model, input.byte_level, input.space_is)?;
+            let local = symbols.is_local() && undo.is_none();
+            let cuts = if local { Cuts::new(model, input.byte_level, input.space_is == Some('▁')) } else { None };
+            Ok((symbols, cuts, model.ignore_merges.then(|| Whole::new(model, input.byte_level))))
+        };
+        // The table takes as long as the rest together.
+        let (table, others) = if model.merges.len() < PARALLEL_MERGES {
+            (build_table(), build_others())
+        } else {
+            std::thread::scope(|scope| {
+                let table = scope.spawn(build_table);
+                let others = build_others();
+                (table.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), others)
+            })
+        };
+        let (table, (symbols, cuts, whole)) = (table?, others?);
         Ok(Self {
             cuts,
             whole,

@@ -105,14 +105,4 @@ impl MergeTable {
     pub(crate) fn len(&self) -> usize {
         self.len
     }
-
-    /// Every merge, in no particular order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = Merge> + '_ {
-        self.slots.iter().filter(|slot| slot.left != NO_TOKEN).map(|slot| Merge {
-            left: slot.left,
-            right: slot.right,
-            product: slot.product,
-            rank: slot.rank,
-        })
-    }
 }
