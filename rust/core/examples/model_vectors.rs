@@ -67,25 +67,19 @@ fn unigram_model(head: &Value) -> Unigram {
         unk: head.get("unk").map(id),
         ..Unigram::default()
     };
-    let single = head["flavour"] == "sentencepiece";
-    if single {
+    if head["flavour"] == "sentencepiece" {
         model.flavour = UnigramFlavour::SentencePiece;
     }
-    let mut parsed_otherwise = 0;
     for (n, piece) in (0u32..).zip(head["pieces"].as_array().expect("pieces")) {
         let score = piece[1].as_f64().expect("a score");
         model.vocab.push(text(&piece[0]).as_bytes(), n);
         model.scores.push(score);
         match text(&piece[2]) {
-            "normal" => {}
             "unknown" => model.unk = Some(n),
             "never" => model.never.push(n),
             "user_defined" => model.user_defined.push(n),
-            raw => parsed_otherwise += usize::from(unigram::parse_score(raw) != Some(score)),
+            _ => {}
         }
-    }
-    if !single {
-        println!("  {parsed_otherwise} of {} scores parsed otherwise", model.scores.len());
     }
     model
 }

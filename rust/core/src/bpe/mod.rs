@@ -132,11 +132,6 @@ impl BpeEngine {
         self.whole.as_ref().and_then(|whole| whole.get(piece))
     }
 
-    /// Whether [`BpeEngine::next_cut`] finds anything.
-    pub fn has_cuts(&self) -> bool {
-        self.cuts.is_some() && self.whole.is_none()
-    }
-
     /// The end of the part of `text` that starts at `from` and may be encoded on its own; `from < text.len()`.
     #[inline]
     pub fn next_cut(&self, text: &[u8], from: usize) -> usize {
@@ -253,11 +248,6 @@ impl BpeEngine {
             undo.apply(piece, &mut symbols);
         }
         symbols.into_iter().map(|symbol| symbol.id).collect()
-    }
-
-    /// How many pairs merge.
-    pub fn merges(&self) -> usize {
-        self.table.len()
     }
 
     fn merge(&self, piece: &[u8], scratch: &mut BpeScratch) {

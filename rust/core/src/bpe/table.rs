@@ -29,7 +29,6 @@ pub(crate) struct MergeTable {
     slots: Box<[Slot]>,
     shift: u32,
     multiplier: u64,
-    len: usize,
 }
 
 impl MergeTable {
@@ -52,7 +51,7 @@ impl MergeTable {
     }
 
     fn try_build(merges: &[Merge], bits: u32, multiplier: u64) -> Option<Self> {
-        let mut table = Self { slots: vec![EMPTY; 1 << bits].into_boxed_slice(), shift: 64 - bits, multiplier, len: 0 };
+        let mut table = Self { slots: vec![EMPTY; 1 << bits].into_boxed_slice(), shift: 64 - bits, multiplier };
         let mask = table.slots.len() - 1;
         for merge in merges {
             let mut at = table.home(merge.left, merge.right);
@@ -60,7 +59,6 @@ impl MergeTable {
             loop {
                 let slot = table.slots[at];
                 if slot.left == NO_TOKEN {
-                    table.len += 1;
                     break;
                 }
                 if slot.left == merge.left && slot.right == merge.right {
@@ -99,10 +97,5 @@ impl MergeTable {
             }
             at = (at + 1) & mask;
         }
-    }
-
-    /// How many pairs merge.
-    pub(crate) fn len(&self) -> usize {
-        self.len
     }
 }

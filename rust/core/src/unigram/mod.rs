@@ -29,7 +29,6 @@ mod score;
 mod tests;
 
 pub use encode::Scratch;
-pub use score::parse_score;
 
 use crate::bytetrie::ByteTrie;
 use crate::formats::{Unigram, UnigramFlavour};

@@ -208,16 +208,42 @@ mod tests {
             ("-3.9131507873535156", -3.913_150_787_353_515),
             ("-3.9598512649536133", -3.959_851_264_953_613_7),
             ("-5.626893043518066", -5.626_893_043_518_066),
+            ("-2.0122928619384766", -2.012_292_861_938_477),
+            ("-7.4370903968811035", -7.437_090_396_881_104),
         ] {
             assert_eq!(value(text).map(f64::to_bits), Some(f64::to_bits(wheel)), "{text}");
         }
     }
 
     #[test]
+    fn short_numbers_are_the_nearest() {
+        for text in ["0", "-0", "0.0", "-1", "-3.5", "12e2", "1E-3", "1.25e+2", "-13.59", "9007199254740993"] {
+            let nearest: f64 = text.parse().expect("a number");
+            assert_eq!(value(text).map(f64::to_bits), Some(nearest.to_bits()), "{text}");
+        }
+    }
+
+    #[test]
     fn the_grammar_is_jsons() {
-        for bad in
-            ["", "-", "+1", "01", "-01", ".5", "1.", "1.e3", "1e", "1e+", "NaN", "Infinity", "1e400", "1e99999999999"]
-        {
+        for bad in [
+            "",
+            "-",
+            "+1",
+            "01",
+            "-01",
+            ".5",
+            "1.",
+            "1.e3",
+            "1e",
+            "1e+",
+            "NaN",
+            "Infinity",
+            "inf",
+            "1 ",
+            "0x1",
+            "1e400",
+            "1e99999999999",
+        ] {
             assert_eq!(value(bad), None, "{bad}");
         }
         for (good, v) in
