@@ -427,7 +427,14 @@ def main() -> int:
     record.write_text("\n\n".join(parts) + "\n", "utf-8")
     if arguments.readme:
         link = record.relative_to(ROOT).as_posix()
-        write_readme(f"One thread ({machine()}; [the whole record]({link})):\n\n{one_thread}\n")
+        fresh = table(["tokenizer", "text", *rates], first)
+        write_readme(
+            f"One thread ({machine()}; [the whole record]({link})):\n\n{one_thread}\n\n"
+            f"The best of {arguments.rounds} rounds, so caches are warm; the first text of a fresh "
+            f"tokenizer:\n\n{fresh}\n\n"
+            "One whole text at a time flatters us against `tokenizers`, which keeps offsets; the "
+            "record\nhas the same texts line by line on two threads.\n"
+        )
     print(f"\n\n{record.read_text('utf-8')}\nwritten to {record}")
     return 0
 
