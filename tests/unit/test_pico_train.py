@@ -12,9 +12,10 @@ torch = pytest.importorskip("torch", reason="torch is missing")
 pytest.importorskip("tokenizers", reason="tokenizers is missing")
 pytest.importorskip("safetensors", reason="safetensors is missing")
 
-from anyvocab.pico import measure, packing, train, vocab  # noqa: E402
+from anyvocab.pico import fim, measure, packing, train, vocab  # noqa: E402
 from anyvocab.pico.data import Document  # noqa: E402
 from anyvocab.pico.model import IGNORED, ModelConfig, PicoLM  # noqa: E402
+from anyvocab.pico.model import attend as attend_  # noqa: E402
 from anyvocab.pico.optim import orthogonalise  # noqa: E402
 
 SIZES = {"code-4k": 290, "code-2k": 380}
@@ -171,3 +172,44 @@ def test_edit_similarity_is_counted_in_bytes() -> None:
     assert measure.edit_similarity("abcd", "abxd") == 0.75
     assert measure.edit_similarity("é", "e") == 0.0
     assert measure.edit_similarity("", "") == 1.0
+
+
+def test_written_out_attention_and_its_gradient_equal_the_fused_kernel() -> None:
+    generator = torch.Generator().manual_seed(0)
+    length, width = 12, 8
+    inputs = [
+        torch.randn(2, 3, length, width, generator=generator, dtype=torch.float64) for _ in range(3)
+    ]
+    fused = torch.nn.functional.scaled_dot_product_attention
+    outcomes = []
+    for attend in (attend_, lambda q, k, v: fused(q, k, v, is_causal=True)):
+        q, k, v = (one.clone().requires_grad_() for one in inputs)
+        out = attend(q, k, v)
+        out.square().sum().backward()
+        outcomes.append([out.detach(), q.grad, k.grad, v.grad])
+    # sums of at most length * width products of numbers below 100
+    bound = 100 * length * width * torch.finfo(torch.float64).eps
+    for ours, theirs in zip(*outcomes, strict=True):
+        assert torch.allclose(ours, theirs, atol=bound, rtol=0)
+
+
+def test_a_bfloat16_loss_is_the_float32_loss_to_its_precision() -> None:
+    model = PicoLM(ModelConfig(50, dim=16, layers=1, heads=2, kv_heads=2, hidden=24, context=8))
+    model.initialise(0)
+    ids = torch.randint(50, (3, 8), generator=torch.Generator().manual_seed(0))
+    plain = float(model.loss(ids, ids).detach())
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = float(model.loss(ids, ids).detach())
+    assert rounded != plain
+    # logits are below 4 here, each rounded to 8 bits after a sum that was rounded once more
+    assert abs(rounded - plain) < ids.numel() * 4 * 2 * torch.finfo(torch.bfloat16).eps
+
+
+def test_half_of_the_middles_end_where_a_line_ends() -> None:
+    rng = random.Random(0)
+    text = "\n".join(f"line {i} of the text" for i in range(40)) + "\n"
+    parts = [fim.cut(text, rng) for _ in range(2000)]
+    assert all(part.join() == text for part in parts)
+    share = sum(part.suffix.startswith("\n") for part in parts) / len(parts)
+    # half by design; of the others, whose ends are any character, one in about twenty-one
+    assert abs(share - (0.5 + 0.5 / 21)) < 4 * (0.25 / len(parts)) ** 0.5

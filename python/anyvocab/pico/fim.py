@@ -20,7 +20,8 @@ from typing import Literal
 Order = Literal["psm", "spm"]
 Encode = Callable[[str], list[int]]
 
-SHORT_SPAN = 80  # characters; half of the middles are this short: a line, an argument, a name
+SHORT_SPAN = 80  # characters; a quarter of the middles are this short: an argument, a name
+MAX_LINES = 3  # half of the middles are the rest of a line, or that and up to two lines more
 
 
 @dataclass(frozen=True)
@@ -49,15 +50,23 @@ class FimIds:
 def cut(text: str, rng: random.Random) -> Parts:
     """Return `text` cut at two character positions.
 
-    Half of the time both are uniform, as in the paper; half of the time the middle is a uniform
-    span of at most `SHORT_SPAN` characters, because an infilling request usually is.
+    Half of the middles run from any character to the end of its line or of one of the next two,
+    because that is what an editor asks for and what ends where the reader can see it; a quarter
+    are a uniform span of at most `SHORT_SPAN` characters; a quarter lie between two uniform cuts,
+    as in the paper.
     """
     length = len(text)
-    if rng.random() < 0.5:
+    draw = rng.random()
+    if draw < 0.25:
         start, end = sorted((rng.randint(0, length), rng.randint(0, length)))
-    else:
+    elif draw < 0.5:
         start = rng.randint(0, length)
         end = min(length, start + rng.randint(1, SHORT_SPAN))
+    else:
+        start = end = rng.randint(0, length)
+        for extra in range(rng.choice((1, 1, 1, MAX_LINES - 1, MAX_LINES))):
+            found = text.find("\n", end + (extra > 0))
+            end = found if found >= 0 else length
     return Parts(text[:start], text[start:end], text[end:])
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LOSS_CHUNK = 1024  # positions whose logits exist at once
+LOSS_CHUNK = 128  # positions whose float32 logits exist at once: 2 MB of 4096 ids, a core's cache
 IGNORED = -100
 
 
@@ -65,6 +65,39 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat((-right, left), dim=-1) * sin
 
 
+class _Attend(torch.autograd.Function):
+    """Causal attention with its gradient, all products and the weights in one type."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        scale, length = q.shape[-1] ** -0.5, q.shape[-2]
+        future = q.new_full((length, length), -math.inf).triu(1)
+        scores = torch.matmul(q * scale, k.mT).add_(future)  # (B, H, T, T)
+        weights = torch.softmax(scores, dim=-1)  # sums in float32 whatever the type
+        ctx.save_for_backward(q, k, v, weights)
+        return weights @ v
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v, weights = ctx.saved_tensors
+        grad = grads[0].to(weights.dtype)
+        slopes = torch._softmax_backward_data(grad @ v.mT, weights, -1, weights.dtype)
+        slopes.mul_(q.shape[-1] ** -0.5)
+        return slopes @ k, slopes.mT @ q, weights.mT @ grad
+
+
+@torch.compiler.disable  # compiled in bfloat16 its gradient is NaN (torch 2.15.0, CPU)
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Return causal attention (B, H, T, head_dim) in the type of `v`.
+
+    Written out, because at these lengths the fused kernel's backward pass, which makes the scores
+    again, takes a quarter of a CPU's training time.
+    """
+    with torch.autocast(v.device.type, enabled=False):
+        out: Tensor = _Attend.apply(q.to(v.dtype), k.to(v.dtype), v)
+    return out
+
+
 class Attention(nn.Module):
     """Causal grouped-query attention without biases."""
 
@@ -88,7 +121,7 @@ class Attention(nn.Module):
         if c.kv_heads != c.heads:
             k = k.repeat_interleave(c.heads // c.kv_heads, dim=1)
             v = v.repeat_interleave(c.heads // c.kv_heads, dim=1)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        mixed = attend(q, k, v)
         out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(batch, length, dim))
         return out
 
@@ -189,32 +222,32 @@ class PicoLM(nn.Module):
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Sum of cross entropies of `hidden @ weight.T`, logits made and spent chunk by chunk.
+    """Sum of cross entropies of `hidden @ weight.T`, softmax chunk by chunk.
 
-    The gradients are computed in the forward pass, so no logits are kept or made twice
-    (Liger-Kernel, arXiv:2410.10989).
+    The gradients are computed in the forward pass, so no logits are made twice (Liger-Kernel,
+    arXiv:2410.10989). Under autocast the products are in its type, softmax and sums in float32.
     """
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-        grad_hidden = torch.empty_like(hidden)
-        grad_weight = torch.zeros_like(weight)
-        total = hidden.new_zeros(())
-        for start in range(0, hidden.shape[0], LOSS_CHUNK):
+        autocast = torch.is_autocast_enabled(hidden.device.type)
+        dtype = torch.get_autocast_dtype(hidden.device.type) if autocast else weight.dtype
+        rows, matrix = hidden.to(dtype), weight.to(dtype)
+        slopes = torch.empty(len(rows), len(matrix), dtype=dtype)  # of the logits, (N, V)
+        total = weight.new_zeros(())
+        for start in range(0, len(rows), LOSS_CHUNK):
             part = slice(start, start + LOSS_CHUNK)
-            logits = hidden[part] @ weight.t()  # (chunk, V)
             target = targets[part]
             kept = target != IGNORED
             safe = target.masked_fill(~kept, 0)[:, None]
-            log_z = torch.logsumexp(logits, dim=-1)
-            picked = logits.gather(1, safe)[:, 0]
-            total += ((log_z - picked) * kept).sum()
-            probability = logits.sub_(log_z[:, None]).exp_()
-            probability.scatter_add_(1, safe, torch.full_like(picked, -1.0)[:, None])
-            probability.mul_(kept[:, None])
-            torch.mm(probability, weight, out=grad_hidden[part])
-            grad_weight.addmm_(probability.t(), hidden[part])
-        ctx.save_for_backward(grad_hidden, grad_weight)
+            logprobs = torch.log_softmax((rows[part] @ matrix.t()).float(), dim=-1)  # (chunk, V)
+            total -= (logprobs.gather(1, safe)[:, 0] * kept).sum()
+            slope = logprobs.exp_()
+            slope.scatter_add_(1, safe, slope.new_full(safe.shape, -1.0))
+            slopes[part] = slope.mul_(kept[:, None])
+        ctx.save_for_backward(
+            (slopes @ matrix).to(hidden.dtype), (slopes.t() @ rows).to(weight.dtype)
+        )
         return total
 
     @staticmethod

@@ -7,9 +7,12 @@ semi-orthogonal matrix by a Newton-Schulz iteration. Embeddings, the head and no
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+Precision = Literal["float32", "bfloat16"]
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # the quintic of the reference
 NEWTON_SCHULZ_STEPS = 5
@@ -28,16 +31,20 @@ class OptimConfig:
     matrix_decay: float = 0.1
     embed_decay: float = 0.01
     clip: float = 1.0
+    precision: Precision = "float32"  # of the Newton-Schulz iteration
 
 
-def orthogonalise(batch: Tensor) -> Tensor:
-    """Return the matrices of `batch` (N, R, C), R <= C, with singular values near 1."""
+def orthogonalise(batch: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return the matrices of `batch` (N, R, C), R <= C, with singular values near 1.
+
+    The iteration runs in `dtype`; the interval it reaches is wide enough for bfloat16.
+    """
     a, b, c = NEWTON_SCHULZ
-    x: Tensor = batch / (batch.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    x: Tensor = (batch / (batch.norm(dim=(-2, -1), keepdim=True) + 1e-7)).to(dtype)
     for _ in range(NEWTON_SCHULZ_STEPS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x
+    return x.to(batch.dtype)
 
 
 class Optimizer:
@@ -83,7 +90,8 @@ class Optimizer:
             by_shape.setdefault((wide.shape[0], wide.shape[1]), []).append((parameter, wide))
         rate = config.matrix_lr * scale
         for group in by_shape.values():
-            updates = orthogonalise(torch.stack([wide for _, wide in group]))
+            stacked = torch.stack([wide for _, wide in group])
+            updates = orthogonalise(stacked, getattr(torch, config.precision))
             for (parameter, _), update in zip(group, updates, strict=True):
                 rows, columns = parameter.shape
                 turned = update if rows <= columns else update.mT

@@ -27,7 +27,7 @@ from tokenizers import Tokenizer
 
 from .data import Corpus, Document, load_corpus
 from .model import IGNORED, ModelConfig, PicoLM
-from .optim import OptimConfig, Optimizer
+from .optim import OptimConfig, Optimizer, Precision
 from .packing import RoleIds, Windows, build_epoch
 from .vocab import SPECIALS, train_tokenizer
 
@@ -51,7 +51,7 @@ class TrainConfig:
     minutes: float | None = None
     seed: int = 0
     batch_tokens: int = 8192
-    micro_tokens: int = 4096
+    micro_tokens: int = 8192
     short_context: int = 256
     short_share: float = 0.6  # of the budget is spent at the short context, which is faster
     warmup_steps: int = 40
@@ -61,6 +61,11 @@ class TrainConfig:
     eval_windows: int = 32
     checkpoint_seconds: float = 180.0
     optim: OptimConfig = field(default_factory=OptimConfig)
+
+    @property
+    def precision(self) -> Precision:
+        """Of the matrix products; weights, sums and the optimizer's state are float32."""
+        return self.optim.precision
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.minutes is None):
@@ -202,7 +207,8 @@ class Run:
         total = 0.0
         parts = zip(torch.split(inputs, micro), torch.split(targets, micro), strict=True)
         for part, wanted in parts:
-            loss = self.model.loss(part, wanted)
+            with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16"):
+                loss = self.model.loss(part, wanted)
             (loss / scored).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         self.optimizer.step(rate_scale(self.done(), progress.step, config))
@@ -301,6 +307,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--compile", choices=("on", "off"), default="on")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16")
     parser.add_argument("--matrix-lr", type=float, default=OptimConfig.matrix_lr)
     parser.add_argument("--embed-lr", type=float, default=OptimConfig.embed_lr)
     parser.add_argument("--batch-tokens", type=int, default=TrainConfig.batch_tokens)
@@ -322,7 +329,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         **settings,
         seed=options.seed,
         batch_tokens=options.batch_tokens,
-        optim=OptimConfig(matrix_lr=options.matrix_lr, embed_lr=options.embed_lr),
+        optim=OptimConfig(
+            matrix_lr=options.matrix_lr, embed_lr=options.embed_lr, precision=options.precision
+        ),
     )
     run, corpus = build_run(options.model, config, options.out, compiled=options.compile == "on")
     run.train()
