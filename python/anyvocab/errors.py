@@ -1,7 +1,7 @@
 """What can go wrong: one root, one class per kind of trouble, each naming file, field and fix.
 
-The classes that the compiled core raises are made there; the three below belong to folders,
-packages and outputs, which the core never sees. All of them can be pickled.
+The classes that the compiled core raises are made there; those below belong to folders, packages,
+weights and outputs, which the core never sees. All of them can be pickled.
 """
 
 from __future__ import annotations
@@ -32,10 +32,13 @@ __all__ = [
     "InvalidValue",
     "LimitExceeded",
     "MissingExtra",
+    "NumericsError",
     "OutputExists",
     "SourceNotFound",
     "TokenizerFormatError",
     "UnsupportedTokenizer",
+    "UnsupportedWeights",
+    "WeightsFormatError",
     "build",
 ]
 
@@ -50,6 +53,18 @@ class MissingExtra(AnyvocabError, ImportError):
 
 class OutputExists(AnyvocabError, FileExistsError):
     """Writing would overwrite or contradict a file that is already there."""
+
+
+class WeightsFormatError(AnyvocabError, ValueError):
+    """A model's weights are malformed, or its files contradict one another."""
+
+
+class UnsupportedWeights(AnyvocabError):
+    """A model's weights are sound, and of a kind that is not read: pickled or quantised ones."""
+
+
+class NumericsError(AnyvocabError, ValueError):
+    """A number is not finite where it has to be."""
 
 
 _Error = TypeVar("_Error", bound=AnyvocabError)

@@ -1,24 +1,17 @@
 """The shapes of a model's vocabulary matrices, from safetensors headers alone.
 
-A header is JSON behind its length. Everything about it is checked before it is believed: lengths,
-types, and that an index names no file outside its folder.
+What a header says of its data is not looked at: a model that is still being downloaded is examined
+too.
 """
 
 from __future__ import annotations
 
-import json
-import struct
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
-__all__ = ["HEADER_LIMIT", "Matrix", "Weights", "read_header", "read_weights"]
+from anyvocab._safetensors import INDEX, SINGLE, HeaderError, read_document, read_index, shape_of
 
-HEADER_LIMIT = 100_000_000  # bytes; the format's own limit
-INDEX_LIMIT = 64 << 20  # bytes
-SHARDS_LIMIT = 4096
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
+__all__ = ["INDEX", "SINGLE", "Matrix", "Weights", "read_header", "read_weights"]
 
 _INPUT = frozenset(
     {
@@ -70,10 +63,6 @@ class Weights:
     problems: tuple[tuple[str, str, str], ...] = ()
 
 
-class _HeaderError(ValueError):
-    pass
-
-
 def read_header(path: Path) -> dict[str, tuple[int, ...]]:
     """Return tensor name to shape.
 
@@ -81,34 +70,10 @@ def read_header(path: Path) -> dict[str, tuple[int, ...]]:
         ValueError: It is no safetensors file; the message says why.
         OSError: It cannot be read.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-        if len(start) < 8:
-            raise _HeaderError("shorter than 8 bytes: no safetensors file")
-        (length,) = struct.unpack("<Q", start)
-        if length > min(HEADER_LIMIT, size - 8):
-            raise _HeaderError(f"a header of {length} bytes in a file of {size}")
-        data = file.read(length)
-    try:
-        header = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise _HeaderError(f"the header is no JSON ({error})") from error
-    if not isinstance(header, dict):
-        raise _HeaderError("the header is no JSON object")
-    shapes = {}
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        shape = entry.get("shape") if isinstance(entry, dict) else None
-        if not isinstance(shape, list) or not all(_is_size(one) for one in shape):
-            raise _HeaderError(f"tensor {name[:80]!r} has no valid shape")
-        shapes[name] = tuple(shape)
-    return shapes
-
-
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 48
+    document, _, _ = read_document(path)
+    return {
+        name: shape_of(name, value) for name, value in document.items() if name != "__metadata__"
+    }
 
 
 def _side(name: str, shape: tuple[int, ...]) -> str | None:
@@ -168,44 +133,16 @@ def read_weights(folder: Path) -> Weights:
 def _named_by_index(path: Path, problems: list[tuple[str, str, str]]) -> dict[str, str]:
     """Return tensor name to file; files outside the folder are problems and left out."""
     try:
-        with path.open("rb") as stream:
-            data = stream.read(INDEX_LIMIT + 1)
-        if len(data) > INDEX_LIMIT:
-            raise _HeaderError(f"over {INDEX_LIMIT} bytes")
-        document = json.loads(data)
-    except (OSError, ValueError, RecursionError) as error:
-        problems.append((path.name, f"cannot be read ({error})", "download the file again"))
+        index = read_index(path)
+    except (OSError, HeaderError) as error:
+        problems.append((path.name, f"cannot be read: {error}", "download the file again"))
         return {}
-    entries = document.get("weight_map") if isinstance(document, dict) else None
-    if not isinstance(entries, Mapping):
-        problems.append((path.name, "has no weight_map", "download the file again"))
-        return {}
-    named: dict[str, str] = {}
-    refused: dict[str, None] = {}
-    for name, file in entries.items():
-        if not isinstance(file, str) or not _is_inside(path.parent, file):
-            refused[str(file)] = None
-        else:
-            named[str(name)] = file
     problems += [
         (
             f"{path.name}: weight_map",
             f"{file[:120]!r} lies outside the folder; it is not opened",
             "do not load this model: a weights index must name files beside it",
         )
-        for file in refused
+        for file in index.outside
     ]
-    if len({*named.values()}) > SHARDS_LIMIT:
-        problems.append((path.name, f"names over {SHARDS_LIMIT} files", "check the file"))
-        return {}
-    return named
-
-
-def _is_inside(folder: Path, file: str) -> bool:
-    for kind in (PurePosixPath(file), PureWindowsPath(file)):
-        if kind.is_absolute() or kind.drive or ".." in kind.parts:
-            return False
-    if not file or "\0" in file:
-        return False
-    # A link out of the folder is how hub caches store files: their names decide, not their targets.
-    return bool(folder.joinpath(file).name)
+    return dict(index.files)
