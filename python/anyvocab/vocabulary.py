@@ -136,6 +136,26 @@ class Vocabulary:
         """
         return self._core.kind(self._check(id))
 
+    def kinds(self) -> NDArray[np.uint8]:
+        """Return every id's kind as a code, uint8[len]; :meth:`kind_code` names the codes."""
+        return self._kind_codes
+
+    def kind_code(self, kind: str) -> int:
+        """Return the code of a kind in :meth:`kinds`; -1 for a kind that no id can have."""
+        return self._code(kind)
+
+    def table(self) -> tuple[bytes, NDArray[np.int64]]:
+        """Return the bytes of all ids in one buffer, and int64[len + 1] where each begins.
+
+        Control and unused tokens and holes have none there: :meth:`silent` lists them.
+        """
+        return self._table
+
+    def silent(self) -> NDArray[np.uint32]:
+        """Return the ids that stand for no text (control, unused, holes), ascending."""
+        codes = [self._code(kind) for kind in ("control", "unused", "hole")]
+        return np.flatnonzero(np.isin(self._kind_codes, codes)).astype(np.uint32)
+
     def kind_counts(self) -> dict[str, int]:
         """Return how many ids each kind has; kinds without ids are left out."""
         counts = np.bincount(self._kind_codes, minlength=len(self._kind_names)).tolist()

@@ -1,0 +1,1 @@
+"""Swapping a model's tokenizer: plan, apply, verify."""

@@ -1,0 +1,227 @@
+"""Which source token a target token is: by bytes and kind, never by spelling or class name.
+
+`▁x`, `Ġx` and a word-initial `x` are the same bytes, and so are `<0x0A>` and `Ċ`. Control tokens
+stand for no bytes and are matched by role, in :mod:`anyvocab.transplant.roles`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from anyvocab.tokenizer import Ragged, Tokenizer
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from anyvocab.vocabulary import Vocabulary
+
+__all__ = ["Match", "Origin", "decompose", "fewest_tokens", "match", "token_table"]
+
+# Text before a token, so that what a tokenizer adds at a text's start is not the token's. One of
+# them leaves a boundary behind it under every split pattern in use.
+_LEADS = (b"\n", b"a", b"0", b".", b"\x00", "\u4e00".encode())
+
+
+class Origin(IntEnum):
+    """How a row of the new vocabulary was made."""
+
+    COPIED = 0  # the same bytes: the source's row, bit for bit
+    ROLE = 1  # a control token: the row of the source's token of that role
+    MAPPED = 2  # as the caller's map says
+    COMPOSED = 3  # a combination of source rows
+    PREDICTED = 4  # by a learned map or a network
+    FALLBACK = 5  # nothing fits: the mean row
+    UNUSED = 6  # a hole or padding: no text makes it, and it should not be sampled
+
+
+@dataclass(frozen=True, eq=False)
+class Match:
+    """Target ids matched to source ids by bytes.
+
+    Attributes:
+        source_of: int32[V_tgt]: the source id with the same bytes, -1 where there is none.
+        exact_kind: bool[V_tgt]: whether that id is also of the same kind.
+    """
+
+    source_of: NDArray[np.int32]
+    exact_kind: NDArray[np.bool_]
+
+    def matched(self) -> NDArray[np.int64]:
+        """Return the target ids that have a source id, ascending."""
+        return np.flatnonzero(self.source_of >= 0)
+
+    def unmatched(self) -> NDArray[np.int64]:
+        """Return the target ids that have none, ascending; control tokens and holes too."""
+        return np.flatnonzero(self.source_of < 0)
+
+
+def token_table(vocabulary: Vocabulary) -> list[bytes | None]:
+    """Return the bytes of every id; None for control and unused tokens and for holes."""
+    data, offsets = vocabulary.table()
+    ends = offsets.tolist()
+    silent = set(vocabulary.silent().tolist())
+    return [
+        None if id in silent else data[ends[id] : ends[id + 1]] for id in range(len(vocabulary))
+    ]
+
+
+def match(source: Vocabulary, target: Vocabulary, *, source_rows: int | None = None) -> Match:
+    """Return which source id has the bytes of each target id. O(V) time and memory.
+
+    Among several source ids with the same bytes one of the target's kind goes first, so a
+    byte-fallback token is matched to a byte-fallback token where both exist; after that a token of
+    the vocabulary goes before its byte-fallback twin, and a lower id before a higher one. Tokens
+    without bytes are matched to nothing.
+
+    Args:
+        source: The vocabulary of the model.
+        target: The vocabulary it shall have.
+        source_rows: Rows of the model's matrices; source ids beyond them are no match.
+    """
+    limit = len(source) if source_rows is None else min(source_rows, len(source))
+    source_kinds, target_kinds = source.kinds(), target.kinds()
+    byte_code = source.kind_code("byte")
+    # bytes -> (id of any kind, {kind: id})
+    best: dict[bytes, int] = {}
+    of_kind: dict[tuple[bytes, int], int] = {}
+    for id, token in enumerate(token_table(source)[:limit]):
+        if not token:
+            continue
+        kind = int(source_kinds[id])
+        of_kind.setdefault((token, kind), id)
+        held = best.get(token)
+        if held is None or (source_kinds[held] == byte_code and kind != byte_code):
+            best[token] = id
+    source_of = np.full(len(target), -1, dtype=np.int32)
+    exact = np.zeros(len(target), dtype=np.bool_)
+    for id, token in enumerate(token_table(target)):
+        if not token:
+            continue
+        twin = of_kind.get((token, int(target_kinds[id])))
+        found = best.get(token) if twin is None else twin
+        if found is not None:
+            source_of[id], exact[id] = found, twin is not None
+    return Match(source_of, exact)
+
+
+def decompose(
+    source: Tokenizer, tokens: Sequence[bytes], *, apart: bool = False, rows: int | None = None
+) -> Ragged:
+    """Return source ids whose bytes together are each token's, exactly.
+
+    They are what the source tokenizer makes of the bytes: at the start of a text where nothing is
+    added or dropped there, else inside a text. Bytes that it cannot keep (a normalizer, a word
+    mark) are cut into the fewest tokens of its vocabulary. A row is empty when even that fails:
+    some byte has no token.
+
+    Args:
+        source: The tokenizer that cuts.
+        tokens: Byte strings; they need not be valid UTF-8.
+        apart: Whether a token must be cut into more than one piece: what would become of it if it
+            were not in the vocabulary. Single bytes and tokens without another cut give an empty
+            row.
+        rows: Rows of the model's matrices: source ids beyond them are not used.
+    """
+    table = token_table(source.vocabulary)
+    if rows is not None and rows < len(table):
+        table = [token if id < rows else None for id, token in enumerate(table)]
+    found: list[list[int] | None] = [None] * len(tokens)
+    if not apart:
+        _by_encoding(source, table, tokens, found)
+    index = _best_ids(source.vocabulary, table)
+    longest = max(map(len, index), default=0)
+    for i, token in enumerate(tokens):
+        if found[i] is None:
+            found[i] = fewest_tokens(token, index, longest, whole=not apart)
+    lengths = [len(one or ()) for one in found]
+    flat = [id for one in found for id in one or ()]
+    return Ragged(np.array(flat, dtype=np.uint32), np.cumsum([0, *lengths], dtype=np.int64))
+
+
+def _by_encoding(
+    source: Tokenizer,
+    table: list[bytes | None],
+    tokens: Sequence[bytes],
+    found: list[list[int] | None],
+) -> None:
+    for lead in (b"", *_LEADS):
+        left = [i for i, one in enumerate(found) if one is None and tokens[i]]
+        if not left:
+            return
+        batch = source.encode_batch([lead + tokens[i] for i in left], specials="text")
+        for i, row in zip(left, batch.to_list(), strict=True):
+            found[i] = _tail(row, table, tokens[i], whole=not lead)
+        if not lead:  # a text's start may have been given a space: ` x` is then what `x` becomes
+            spaced = [i for i in left if found[i] is None and tokens[i][:1] == b" "]
+            if spaced:
+                batch = source.encode_batch([tokens[i][1:] for i in spaced], specials="text")
+                for i, row in zip(spaced, batch.to_list(), strict=True):
+                    found[i] = _tail(row, table, tokens[i], whole=True)
+
+
+def _tail(
+    ids: list[int], table: list[bytes | None], token: bytes, *, whole: bool
+) -> list[int] | None:
+    """Return the last ids whose bytes are `token` (all ids if `whole`), or None."""
+    room = len(token)
+    for at in range(len(ids) - 1, -1, -1):
+        piece = table[ids[at]] if ids[at] < len(table) else None
+        if piece is None or not token.endswith(piece, 0, room):
+            return None
+        room -= len(piece)
+        if room == 0:
+            return ids[at:] if at == 0 or not whole else None
+    return None
+
+
+def _best_ids(vocabulary: Vocabulary, table: Iterable[bytes | None]) -> dict[bytes, int]:
+    """Return bytes to id, tokens of the vocabulary before byte-fallback twins."""
+    kinds, byte_code = vocabulary.kinds(), vocabulary.kind_code("byte")
+    index: dict[bytes, int] = {}
+    for id, token in enumerate(table):
+        if token and (
+            token not in index or (kinds[index[token]] == byte_code and kinds[id] != byte_code)
+        ):
+            index[token] = id
+    return index
+
+
+def fewest_tokens(
+    token: bytes, index: dict[bytes, int], longest: int, *, whole: bool = True
+) -> list[int] | None:
+    """Return the fewest ids whose bytes are `token`, the longest first among equals; None: no cut.
+
+    This is not BPE. O(len(token) * longest) look-ups.
+
+    Args:
+        token: What to cut.
+        index: Bytes to id.
+        longest: The length of the longest key of `index`.
+        whole: Whether one id for all of it is allowed.
+    """
+    size = len(token)
+    # best[i]: the fewest ids for token[i:], and where the first of them ends
+    best: list[tuple[int, int] | None] = [None] * size + [(0, size)]
+    for start in range(size - 1, -1, -1):
+        for end in range(min(size, start + longest), start, -1):
+            rest = best[end]
+            if rest is None or (not whole and end - start == size):
+                continue
+            held = best[start]
+            if (held is None or rest[0] + 1 < held[0]) and token[start:end] in index:
+                best[start] = (rest[0] + 1, end)
+    if not size or best[0] is None:
+        return None
+    ids, at = [], 0
+    while at < size:
+        step = best[at]
+        if step is None:
+            return None
+        ids.append(index[token[at : step[1]]])
+        at = step[1]
+    return ids

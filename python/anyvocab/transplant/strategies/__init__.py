@@ -1,0 +1,151 @@
+"""Strategies: ways to make the rows of tokens that the source model does not have.
+
+A strategy is a frozen dataclass whose fields are its options. It registers itself under a name;
+every module of this package is imported when strategies are first asked for, so adding one is
+adding a file. Packages can bring more through the entry point group `anyvocab.strategies`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+
+from anyvocab import errors
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from anyvocab.transplant.context import Context
+    from anyvocab.transplant.plan import Combination, Side
+
+__all__ = [
+    "ENTRY_POINTS",
+    "Need",
+    "Strategy",
+    "make",
+    "names",
+    "needs_of",
+    "options_of",
+    "strategy",
+]
+
+Need = Literal["donor", "corpus", "encoder", "model"]
+ENTRY_POINTS = "anyvocab.strategies"
+
+
+class Strategy(Protocol):
+    """Makes rows."""
+
+    def rows(self, context: Context, side: Side, ids: NDArray[np.int64]) -> Combination | Tensor:
+        """Return the rows of target ids of one side.
+
+        Args:
+            context: What is known.
+            side: Which matrix the rows are for.
+            ids: Target ids, ascending; none of them stands for nothing.
+
+        Returns:
+            A combination of source rows with a row for each id, or the rows themselves, float32
+            (n, D). An empty row, or one of NaN, means: this strategy has none, and the caller
+            falls back to the mean row.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+    factory: type[Any]
+    needs: frozenset[Need]
+    summary: str
+
+
+_REGISTRY: dict[str, _Entry] = {}
+_Class = TypeVar("_Class", bound=type[Any])
+
+
+def strategy(name: str, *, needs: tuple[Need, ...] = ()) -> Callable[[_Class], _Class]:
+    """Register a frozen dataclass as the strategy `name`.
+
+    Args:
+        name: As users write it.
+        needs: What the context must hold.
+    """
+
+    def register(factory: _Class) -> _Class:
+        summary = (factory.__doc__ or "").strip().partition("\n")[0]
+        _REGISTRY[name] = _Entry(factory, frozenset(needs), summary)
+        return factory
+
+    return register
+
+
+@cache
+def _loaded() -> Mapping[str, _Entry]:
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    for point in entry_points(group=ENTRY_POINTS):
+        point.load()
+    return _REGISTRY
+
+
+def names() -> dict[str, str]:
+    """Return the name of every strategy and what it does, in a line, by name."""
+    return {name: entry.summary for name, entry in sorted(_loaded().items())}
+
+
+def needs_of(name: str) -> frozenset[Need]:
+    """Return what a strategy needs of its context.
+
+    Raises:
+        InvalidValue: There is no such strategy.
+    """
+    return _entry(name).needs
+
+
+def options_of(name: str) -> dict[str, Any]:
+    """Return a strategy's options with their defaults.
+
+    Raises:
+        InvalidValue: There is no such strategy.
+    """
+    fields = dataclasses.fields(_entry(name).factory)
+    return {one.name: one.default for one in fields}
+
+
+def make(name: str, options: Mapping[str, Any] | None = None) -> Strategy:
+    """Return the strategy `name` with its options set.
+
+    Raises:
+        InvalidValue: There is no such strategy or option, or a value is out of its range.
+    """
+    entry = _entry(name)
+    known = options_of(name)
+    for key in options or {}:
+        if key not in known:
+            raise errors.build(
+                errors.InvalidValue,
+                f"{name} has no option {key!r}",
+                field="options",
+                fix=f"its options are {', '.join(known) or 'none'}",
+            )
+    made: Strategy = entry.factory(**dict(options or {}))
+    return made
+
+
+def _entry(name: str) -> _Entry:
+    entry = _loaded().get(name)
+    if entry is None:
+        raise errors.build(
+            errors.InvalidValue,
+            f"{name!r} is no strategy",
+            field="strategy",
+            fix=f"strategies are {', '.join(sorted(_loaded()))}",
+        )
+    return entry
