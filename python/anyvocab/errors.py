@@ -28,6 +28,8 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "AnyvocabError",
+    "ChatTemplateError",
+    "IncompatibleTokenizer",
     "InternalError",
     "InvalidValue",
     "LimitExceeded",
@@ -65,6 +67,14 @@ class UnsupportedWeights(AnyvocabError):
 
 class NumericsError(AnyvocabError, ValueError):
     """A number is not finite where it has to be."""
+
+
+class IncompatibleTokenizer(AnyvocabError, ValueError):
+    """A tokenizer would harm the model that is to have it; `force` overrules this."""
+
+
+class ChatTemplateError(AnyvocabError, ValueError):
+    """A chat template cannot be rendered, or writes tokens that do not exist."""
 
 
 _Error = TypeVar("_Error", bound=AnyvocabError)

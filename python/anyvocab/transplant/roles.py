@@ -313,9 +313,9 @@ class _Matcher:
             0 if same and not here else (not here) + (not there),
             not same,
             role in _GENERAL_ROLES,
+            _rank(role),
             -shared,
             len(theirs) - shared,
-            _rank(role),
             self.old.by_role[role].index(id),
         )
 
