@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from anyvocab.transplant.context import Context
 
-__all__ = ["Hewitt", "MeanRow", "Random", "Zero", "moments"]
+__all__ = ["Hewitt", "MeanRow", "Random", "Zero", "mean_row", "moments"]
 
 BLOCK = 4096  # source rows read at once
 
@@ -36,6 +36,17 @@ def moments(matrix: Matrix, ids: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
     return mean, second / len(ids) - torch.outer(mean, mean)
 
 
+def mean_row(context: Context, side: Side) -> Tensor:
+    """Return the mean of the rows that stand for text, float64 (D,)."""
+    import torch
+
+    matrix, ids = context.matrices[side], _trained(context)
+    mean = torch.zeros(matrix.width, dtype=torch.float64)
+    for start in range(0, len(ids), BLOCK):
+        mean += matrix.take(ids[start : start + BLOCK]).double().sum(dim=0)
+    return mean / max(1, len(ids))
+
+
 def _trained(context: Context) -> NDArray[np.int64]:
     """Return the source rows that stand for text, so that holes and padding do not count."""
     tokens = context.source_tokens[: context.source_rows]
@@ -49,8 +60,7 @@ class MeanRow:
 
     def rows(self, context: Context, side: Side, ids: NDArray[np.int64]) -> Tensor:
         """Return the same row for each id."""
-        mean, _ = moments(context.matrices[side], _trained(context))
-        return mean.float().expand(len(ids), -1).clone()
+        return mean_row(context, side).float().expand(len(ids), -1).clone()
 
 
 @strategy("zero")

@@ -1,0 +1,175 @@
+"""From a strategy to a plan: what is copied, what a control token takes, what is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from anyvocab import errors
+from anyvocab.transplant.identity import Origin
+from anyvocab.transplant.plan import Combination, Plan, Side, SidePlan
+from anyvocab.transplant.strategies import Strategy
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from anyvocab.transplant.context import Context
+    from anyvocab.transplant.roles import ControlMap
+
+__all__ = ["Share", "build", "build_side", "padded_rows", "shares"]
+
+
+@dataclass(frozen=True, eq=False)
+class Share:
+    """Which target ids are made how.
+
+    Attributes:
+        copied: Text with the bytes of a source token.
+        controls: Control tokens with a counterpart.
+        new: Text without one: a strategy makes their rows.
+        lost: Control tokens without a counterpart.
+        unused: Holes and unused tokens.
+    """
+
+    copied: NDArray[np.int64]
+    controls: NDArray[np.int64]
+    new: NDArray[np.int64]
+    lost: NDArray[np.int64]
+    unused: NDArray[np.int64]
+
+
+def shares(context: Context, controls: ControlMap) -> Share:
+    """Return how each target id's rows are made. Every id is in one of the five."""
+    vocabulary = context.target.vocabulary
+    kinds = vocabulary.kinds()
+    codes = [vocabulary.kind_code(kind) for kind in ("hole", "unused")]
+    unused = np.isin(kinds, codes)
+    taken = np.zeros(len(vocabulary), dtype=np.bool_)
+    taken[[row.id for row in controls if row.sources]] = True
+    unused &= ~taken
+    copied = (context.match.source_of >= 0) & ~taken & ~unused
+    speaks = np.array([bool(token) for token in context.target_tokens], dtype=np.bool_)
+    new = speaks & ~taken & ~unused & ~copied
+    # An empty token stands for text and has no bytes: nothing can be made of it either.
+    lost = ~(taken | unused | copied | new)
+    return Share(*(np.flatnonzero(one) for one in (copied, taken, new, lost, unused)))
+
+
+def padded_rows(size: int, multiple: int) -> int:
+    """Return the rows of a matrix for `size` ids: the next multiple.
+
+    Raises:
+        InvalidValue: `multiple` is not positive.
+    """
+    if multiple < 1:
+        raise errors.build(
+            errors.InvalidValue,
+            f"must be at least 1, got {multiple}",
+            field="pad_multiple",
+            fix="1 adds no rows; 64 or 128 suit GPUs",
+        )
+    return -(-size // multiple) * multiple
+
+
+def build_side(
+    context: Context,
+    side: Side,
+    strategy: Strategy,
+    *,
+    controls: ControlMap,
+    rows: int,
+    tied: bool = False,
+) -> SidePlan:
+    """Return the plan of one side.
+
+    Copied rows stay bit for bit. A control token that takes a sequence has its last row on the
+    input side, because that is what the model read last, and its first on the output side, where
+    the sequence begins. What no strategy can make, control tokens without a counterpart and
+    padding are the mean row of the source's text tokens.
+
+    Args:
+        context: What is known.
+        side: Which matrix.
+        strategy: What makes the rows of new text tokens.
+        controls: What the rows of control tokens are taken from.
+        rows: Rows of the new matrix, at least the number of target ids.
+        tied: Whether the matrix serves both sides.
+    """
+    share = shares(context, controls)
+    origin = np.full(rows, Origin.UNUSED, dtype=np.uint8)
+    origin[share.copied] = Origin.COPIED
+    origin[share.lost] = Origin.FALLBACK
+    taken: list[int] = []
+    for id in share.controls.tolist():
+        row = controls[id]
+        sequence = row.sources if tied else row.sources_on(side)
+        taken.append(sequence[-1] if side == "input" else sequence[0])
+        origin[id] = Origin.MAPPED if row.rule == "override" else Origin.ROLE
+    parts = [
+        (share.copied, Combination.single(context.match.source_of[share.copied])),
+        (share.controls, Combination.single(taken)),
+    ]
+    empty = share.new[:0]
+    dense_ids, dense_rows = empty, np.zeros((0, context.matrices[side].width), np.float32)
+    fallen = share.new
+    if len(share.new):
+        made = strategy.rows(context, side, share.new)
+        if isinstance(made, Combination):
+            has = made.lengths() > 0
+            parts.append((share.new[has], made.select(np.flatnonzero(has))))
+            origin[share.new[has]] = Origin.COMPOSED
+        else:
+            numbers = made.detach().float().cpu().numpy()
+            has = ~np.isnan(numbers).all(axis=1)
+            dense_ids, dense_rows = share.new[has], numbers[has]
+            origin[share.new[has]] = Origin.PREDICTED
+        fallen = share.new[~has]
+        origin[fallen] = Origin.FALLBACK
+    plain = np.concatenate((fallen, share.lost, np.flatnonzero(origin == Origin.UNUSED)))
+    if len(plain):
+        mean = _mean_row(context, side)
+        all_ids = np.concatenate((dense_ids, plain))
+        all_rows = np.concatenate((dense_rows, np.broadcast_to(mean, (len(plain), len(mean)))))
+        order = np.argsort(all_ids, kind="stable")
+        dense_ids, dense_rows = all_ids[order], all_rows[order]
+    return SidePlan(
+        origin,
+        Combination.scattered(rows, parts),
+        dense_ids.astype(np.int64),
+        np.ascontiguousarray(dense_rows, dtype=np.float32),
+    )
+
+
+def build(
+    context: Context,
+    *,
+    strategies: Mapping[Side, Strategy],
+    controls: ControlMap,
+    rows: int,
+    tied: bool,
+) -> Plan:
+    """Return the plan of both sides; of the input side alone where one matrix shall serve both.
+
+    Args:
+        context: What is known.
+        strategies: Side to strategy; the output's is not used when `tied`.
+        controls: What the rows of control tokens are taken from.
+        rows: Rows of the new matrices.
+        tied: Whether the new model's matrices are one.
+    """
+    given = strategies["input"]
+    first = build_side(context, "input", given, controls=controls, rows=rows, tied=tied)
+    if tied:
+        return Plan(first, None)
+    last = strategies["output"]
+    return Plan(first, build_side(context, "output", last, controls=controls, rows=rows))
+
+
+def _mean_row(context: Context, side: Side) -> NDArray[np.float32]:
+    from anyvocab.transplant.strategies.baselines import mean_row
+
+    row: NDArray[np.float32] = mean_row(context, side).float().numpy()
+    return row
