@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Literal
 
 from anyvocab import errors
 from anyvocab._save import _declared_ids
+from anyvocab.transplant.ids import fitness
 from anyvocab.transplant.overrides import LOOKS_LIKE_CONTROL
-from anyvocab.transplant.roles import CONTROL_KINDS, ControlMap, ControlRow
+from anyvocab.transplant.roles import CONTROL_KINDS, ControlMap
 from anyvocab.transplant.sandbox import Rendered, render
 from anyvocab.transplant.templates import rewrite, split_text
 
@@ -288,7 +289,7 @@ class _Dictionary:
                 there.setdefault(source.decode_text(row.sources), (row.spelling,))
         for spelling, id in old.controls.items():
             roles = set(source.vocabulary.roles_of(id))
-            fit = sorted((_fitness(controls[taker], roles), taker) for taker in controls.takers(id))
+            fit = sorted((fitness(controls[taker], roles), taker) for taker in controls.takers(id))
             if fit:
                 there[spelling] = tuple(controls[taker].spelling for _, taker in fit)
         there |= {old_text: (new_text,) for old_text, new_text in spellings.items()}
@@ -339,12 +340,6 @@ class _Dictionary:
                 return False
             position += max(fitting)
         return position == len(before)
-
-
-def _fitness(row: ControlRow, roles: set[str]) -> tuple[bool, int, bool]:
-    """Return how well a token stands for a source token of these roles; less is better."""
-    shared = len(roles & set(row.roles))
-    return row.rule == "family", -shared, "eos" not in row.roles
 
 
 def _translate(
