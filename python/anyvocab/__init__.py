@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from anyvocab.errors import UnsupportedTokenizer as UnsupportedTokenizer
     from anyvocab.evaluate import BitsPerByte as BitsPerByte
     from anyvocab.evaluate import Compression as Compression
+    from anyvocab.evaluate import Evaluation as Evaluation
     from anyvocab.evaluate import bits_per_byte as bits_per_byte
     from anyvocab.evaluate import compression as compression
+    from anyvocab.evaluate import evaluate_models as evaluate_models
     from anyvocab.roles import RoleRecord as RoleRecord
     from anyvocab.tokenizer import Encoding as Encoding
     from anyvocab.tokenizer import IncrementalEncoder as IncrementalEncoder
@@ -41,6 +43,7 @@ _MODULE_OF = {
     "BitsPerByte": "anyvocab.evaluate",
     "Compression": "anyvocab.evaluate",
     "Encoding": "anyvocab.tokenizer",
+    "Evaluation": "anyvocab.evaluate",
     "IncrementalEncoder": "anyvocab.tokenizer",
     "InternalError": "anyvocab.errors",
     "InvalidValue": "anyvocab.errors",
@@ -57,6 +60,7 @@ _MODULE_OF = {
     "__version__": "anyvocab._core",
     "bits_per_byte": "anyvocab.evaluate",
     "compression": "anyvocab.evaluate",
+    "evaluate_models": "anyvocab.evaluate",
 }
 
 __all__ = [
@@ -64,6 +68,7 @@ __all__ = [
     "BitsPerByte",
     "Compression",
     "Encoding",
+    "Evaluation",
     "IncrementalEncoder",
     "InternalError",
     "InvalidValue",
@@ -80,6 +85,7 @@ __all__ = [
     "__version__",
     "bits_per_byte",
     "compression",
+    "evaluate_models",
 ]
 
 

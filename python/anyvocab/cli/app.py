@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from anyvocab.cli import demo, doctor
+from anyvocab.cli import eval as eval_
 from anyvocab.cli import inspect as inspect_
 from anyvocab.cli.output import ExitCode, Output
 
@@ -103,6 +104,7 @@ for _name, _command in (
     ("demo", demo.command),
     ("inspect", inspect_.command),
     ("doctor", doctor.command),
+    ("eval", eval_.command),
 ):
     app.command(_name, no_args_is_help=_name != "demo")(_guard(_command))
 

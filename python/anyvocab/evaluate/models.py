@@ -1,0 +1,269 @@
+"""Models to be judged: found, loaded without running anything of theirs, tied to a tokenizer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anyvocab import errors
+from anyvocab.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+__all__ = ["DTYPES", "LoadedModel", "first_ids_of", "import_torch", "load_model", "open_model"]
+
+DTYPES = ("float32", "bfloat16", "float16")
+_HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.tiktoken", "*.jinja")
+_NAMES_SHOWN = 3
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A causal language model and the tokenizer that it is judged with.
+
+    Attributes:
+        name: What results call it.
+        network: The model, as transformers makes it, in evaluation mode.
+        tokenizer: Its tokenizer.
+        first_ids: What stands before every text.
+        first_ids_from: Who says so: `post-processor`, `bos`, `eos`, `caller`; empty for nobody.
+    """
+
+    name: str
+    network: Any
+    tokenizer: Tokenizer
+    first_ids: tuple[int, ...]
+    first_ids_from: str
+
+
+def open_model(
+    source: object,
+    *,
+    name: str | None = None,
+    tokenizer: object = None,
+    first_ids: Sequence[int] | None = None,
+    device: str | None = None,
+    dtype: str = "float32",
+) -> LoadedModel:
+    """Return the model of `source` with its tokenizer.
+
+    Args:
+        source: A folder, a hub id, `pico:NAME`, a transformers model, or a loaded one.
+        name: What results call it; the last part of its path when left out.
+        tokenizer: Anything :meth:`anyvocab.Tokenizer.load` takes; the model's own when left out.
+        first_ids: The ids before a text. When left out: what the tokenizer's post-processor puts
+            there, else the `bos` id, else the `eos` id.
+        device: Where it runs (`cuda`); on the CPU when left out.
+        dtype: One of `DTYPES`.
+
+    Raises:
+        InvalidValue: A model object without a tokenizer.
+        SourceNotFound: There is no such model, or it has no weights.
+        MissingExtra: torch or transformers is not installed.
+    """
+    if isinstance(source, LoadedModel):
+        if first_ids is not None:
+            chosen = tuple(int(id) for id in first_ids)
+            source = replace(source, first_ids=chosen, first_ids_from="caller")
+        if tokenizer is not None:
+            source = replace(source, tokenizer=Tokenizer.load(tokenizer))
+        return source if name is None else replace(source, name=name)
+    place = os.fsdecode(source) if isinstance(source, str | os.PathLike) else None
+    if tokenizer is None and place is None:
+        raise errors.build(
+            errors.InvalidValue,
+            "a model object does not say which tokenizer it has",
+            field="tokenizer",
+            fix="give tokenizer=, or the model's folder instead of the model",
+        )
+    loaded = Tokenizer.load(place if tokenizer is None else tokenizer)
+    network = source if place is None else load_model(place, device=device, dtype=dtype)
+    if name is None:
+        name = type(source).__name__ if place is None else _label(place)
+    if first_ids is None:
+        found, origin = first_ids_of(loaded)
+    else:
+        found, origin = [int(id) for id in first_ids], "caller"
+    return LoadedModel(name, network, loaded, tuple(found), origin)
+
+
+def _label(place: str) -> str:
+    """Return a short name: the last part of a path, other sources as they are."""
+    return Path(place).resolve().name if Path(place).exists() else place
+
+
+def first_ids_of(tokenizer: Tokenizer) -> tuple[list[int], str]:
+    """Return the ids that stand before a text, and who says so; empty when nobody does."""
+    plain: list[int] = tokenizer.encode("a").tolist()
+    full: list[int] = tokenizer.encode("a", add_special_tokens=True).tolist()
+    for at in range(1, len(full) - len(plain) + 1):
+        if full[at : at + len(plain)] == plain:
+            return full[:at], "post-processor"
+    roles = tokenizer.vocabulary.roles
+    for role in ("bos", "eos"):
+        if roles.ids(role):
+            return [roles.ids(role)[0]], role
+    return [], ""
+
+
+def import_torch() -> ModuleType:
+    """Return torch.
+
+    Raises:
+        MissingExtra: It is not installed.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise errors.build(
+            errors.MissingExtra,
+            "torch is needed to run a model",
+            field="model",
+            fix="install it with `pip install 'anyvocab[models]'`",
+        ) from error
+    module: ModuleType = torch
+    return module
+
+
+def load_model(
+    source: str | os.PathLike[str], *, device: str | None = None, dtype: str = "float32"
+) -> Any:
+    """Return the causal language model of a folder, a hub id or `pico:NAME`, for evaluation.
+
+    Only safetensors weights are read, and no code of the folder's is run.
+
+    Args:
+        source: Where it is.
+        device: Where it runs (`cuda`); on the CPU when left out.
+        dtype: One of `DTYPES`; what the weights are converted to.
+
+    Raises:
+        SourceNotFound: There is no model, or it has no weights.
+        InvalidValue: `dtype` or `device` is unknown, or weights that the model needs are missing:
+            transformers would fill them with random numbers.
+        MissingExtra: torch or transformers is not installed.
+    """
+    text = os.fsdecode(source)
+    if dtype not in DTYPES:
+        raise errors.build(
+            errors.InvalidValue, f"{dtype!r} is no choice", field="dtype", fix=", ".join(DTYPES)
+        )
+    folder = _folder(text)
+    torch = import_torch()
+    try:
+        from transformers import AutoModelForCausalLM
+        from transformers.utils import logging as transformers_logging
+    except ImportError as error:
+        raise errors.build(
+            errors.MissingExtra,
+            "transformers is needed to load a model",
+            field="model",
+            fix="install it with `pip install 'anyvocab[models]'`",
+        ) from error
+    had_bar = transformers_logging.is_progress_bar_enabled()
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()  # library code prints nothing
+    transformers_logging.set_verbosity_error()  # what it would warn of is an error below
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=getattr(torch, dtype),
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise errors.build(
+            errors.SourceNotFound,
+            f"transformers cannot load it: {str(error).strip().partition(chr(10))[0]}",
+            field="model",
+            file=text,
+            fix="check the folder with `anyvocab doctor`",
+        ) from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if had_bar:
+            transformers_logging.enable_progress_bar()
+    missing = sorted(str(name) for name in info.get("missing_keys", ()))
+    if missing:
+        more = f" and {len(missing) - _NAMES_SHOWN} more" if len(missing) > _NAMES_SHOWN else ""
+        raise errors.build(
+            errors.InvalidValue,
+            f"its weights lack {', '.join(missing[:_NAMES_SHOWN])}{more}",
+            field="model",
+            file=text,
+            fix="download or write the model again: random numbers would stand there",
+        )
+    model = model.eval()
+    if device is None:
+        return model
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+        raise errors.build(
+            errors.InvalidValue,
+            f"{device!r} cannot be used: {str(error).strip().partition(chr(10))[0]}",
+            field="device",
+            fix="leave it out to use the CPU",
+        ) from error
+
+
+def _folder(text: str) -> Path:
+    from anyvocab._source import _HUB_ID
+
+    folder = _pico_folder(text) if text.startswith("pico:") else Path(text)
+    if not folder.exists() and _HUB_ID.fullmatch(text) and not text.startswith("."):
+        folder = _hub_folder(text)
+    if not (folder / "config.json").is_file():
+        raise errors.build(
+            errors.SourceNotFound,
+            "is no model folder: it has no config.json",
+            field="model",
+            file=text,
+            fix="give a folder as transformers saves it, or `pico:code-4k`",
+        )
+    return folder
+
+
+def _pico_folder(text: str) -> Path:
+    from anyvocab.pico import names, path
+
+    try:
+        return path(text.removeprefix("pico:"))
+    except (ValueError, FileNotFoundError) as error:
+        raise errors.build(
+            errors.SourceNotFound,
+            str(error),
+            field="model",
+            fix="embedded models are " + ", ".join(f"pico:{name}" for name in names()),
+        ) from error
+
+
+def _hub_folder(repository: str) -> Path:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    except ImportError as error:
+        raise errors.build(
+            errors.MissingExtra,
+            f"{repository!r} is no local path, and huggingface_hub is not installed",
+            field="model",
+            fix="install it with `pip install 'anyvocab[models]'`, or give a local folder",
+        ) from error
+    try:
+        return Path(snapshot_download(repository, allow_patterns=list(_HUB_FILES)))
+    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+        offline = os.environ.get("HF_HUB_OFFLINE", "")
+        state = f" (HF_HUB_OFFLINE={offline})" if offline else ""
+        raise errors.build(
+            errors.SourceNotFound,
+            f"{repository!r} is no local path, and the hub did not give it{state}: "
+            f"{str(error).strip().partition(chr(10))[0]}",
+            field="model",
+            fix="check the id and the network; offline, give a local folder or a cached id",
+        ) from error
