@@ -1,0 +1,145 @@
+"""Plans on disk: one safetensors file, whose metadata says what they belong to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from anyvocab import _core, errors
+from anyvocab._save import write_atomically
+from anyvocab.transplant.plan import Combination, Plan, SidePlan
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from anyvocab.vocabulary import Vocabulary
+
+__all__ = ["load_plan", "save_plan", "vocabulary_digest"]
+
+FORMAT_VERSION = 1
+_OPTIONAL = ("scale", "directions", "amounts", "bias")
+
+
+def vocabulary_digest(vocabulary: Vocabulary) -> str:
+    """Return a SHA-256 over every id's bytes, kind and spelling."""
+    digest = hashlib.sha256()
+    data, offsets = vocabulary.table()
+    digest.update(np.ascontiguousarray(offsets, dtype="<i8").tobytes())
+    digest.update(data)
+    digest.update(np.ascontiguousarray(vocabulary.kinds()).tobytes())
+    for id in vocabulary.silent().tolist():
+        digest.update(b"%d=" % id + (vocabulary.spelling(id) or b"") + b"\0")
+    return digest.hexdigest()
+
+
+def save_plan(plan: Plan, path: str | os.PathLike[str], *, belongs_to: dict[str, str]) -> Path:
+    """Write a plan and return its path.
+
+    Args:
+        plan: The plan.
+        path: Where to.
+        belongs_to: What it was made for: digests of both vocabularies, say.
+    """
+    from safetensors.numpy import save
+
+    tensors: dict[str, NDArray[Any]] = {}
+    notes: dict[str, list[str]] = {}
+    for name, side in (("input", plan.input), ("output", plan.output)):
+        if side is None:
+            continue
+        tensors |= {
+            f"{name}.origin": side.origin,
+            f"{name}.indptr": side.combination.indptr,
+            f"{name}.columns": side.combination.columns,
+            f"{name}.weights": side.combination.weights,
+            f"{name}.dense_ids": side.dense_ids,
+            f"{name}.dense_rows": side.dense_rows,
+        }
+        for field in _OPTIONAL:
+            value = getattr(side, field)
+            if value is not None:
+                tensors[f"{name}.{field}"] = value
+        notes[name] = list(side.notes)
+    metadata = {
+        "format_version": FORMAT_VERSION,
+        "anyvocab_version": _core.__version__,
+        "strategy": plan.strategy,
+        "belongs_to": belongs_to,
+        "notes": notes,
+    }
+    ready = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    data = save(ready, metadata={"plan": json.dumps(metadata, sort_keys=True)})
+    target = Path(path)
+    write_atomically(target, data)
+    return target
+
+
+def load_plan(path: str | os.PathLike[str], *, belongs_to: dict[str, str] | None = None) -> Plan:
+    """Return the plan in a file.
+
+    Args:
+        path: Where it is.
+        belongs_to: What it must have been made for; not checked when left out.
+
+    Raises:
+        SourceNotFound: There is no such file.
+        TokenizerFormatError: It holds no plan, or one of another format.
+        InvalidValue: It was made for something else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    place = Path(path)
+    if not place.is_file():
+        raise errors.build(errors.SourceNotFound, "there is no plan", field="plan", file=str(place))
+    try:
+        with safe_open(place, framework="numpy") as stored:
+            text = (stored.metadata() or {}).get("plan", "")
+            arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        metadata = json.loads(text)
+        version = metadata["format_version"]
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise errors.build(
+            errors.TokenizerFormatError, f"holds no plan ({error})", field="plan", file=str(place)
+        ) from error
+    if version != FORMAT_VERSION:
+        raise errors.build(
+            errors.TokenizerFormatError,
+            f"a plan of format {version}, this version reads {FORMAT_VERSION}",
+            field="format_version",
+            file=str(place),
+            fix="make the plan again",
+        )
+    for key, value in (belongs_to or {}).items():
+        if metadata["belongs_to"].get(key) != value:
+            raise errors.build(
+                errors.InvalidValue,
+                f"the plan was made for another {key}",
+                field="plan",
+                file=str(place),
+                fix="make the plan again",
+            )
+    sides: dict[str, SidePlan | None] = {"input": None, "output": None}
+    for name in sides:
+        if f"{name}.origin" not in arrays:
+            continue
+        sides[name] = SidePlan(
+            arrays[f"{name}.origin"],
+            Combination(
+                arrays[f"{name}.indptr"], arrays[f"{name}.columns"], arrays[f"{name}.weights"]
+            ),
+            arrays[f"{name}.dense_ids"],
+            arrays[f"{name}.dense_rows"],
+            notes=tuple(metadata["notes"].get(name, ())),
+            **{field: arrays.get(f"{name}.{field}") for field in _OPTIONAL},
+        )
+    first = sides["input"]
+    if first is None:
+        raise errors.build(
+            errors.TokenizerFormatError, "has no input side", field="plan", file=str(place)
+        )
+    return Plan(first, sides["output"], dict(metadata["strategy"]))
