@@ -104,11 +104,11 @@ def _numbers(config: Mapping[str, Any], depth: int = 0) -> frozenset[int]:
         elif _is_count(value) and "vocab" not in key and not key.endswith("_id"):
             plain[key] = value
     for value in plain.values():
-        # Offsets of learnt positions, gates beside their values, fused projections.
-        found |= {value, value + 2, 2 * value, 3 * value, 4 * value}
+        found |= {value, value + 2, 2 * value}  # offsets of learnt positions, gates beside values
     width = next((plain[key] for key in _WIDTHS if key in plain), 0)
     heads = plain.get("num_attention_heads", plain.get("n_head", 0))
     inner = plain.get("head_dim", width // heads if heads else 0)
     few = plain.get("num_key_value_heads", heads)
+    found |= {3 * width, 4 * width}  # fused projections, hidden layers
     found |= {heads * inner, few * inner, (heads + 2 * few) * inner}
     return frozenset(found)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NoReturn
 
 from anyvocab import errors
-from anyvocab._safetensors import Entry
+from anyvocab._safetensors import BITS, Entry
 from anyvocab.transplant.weights.config import ModelFacts
 from anyvocab.transplant.weights.names import (
     Guess,
@@ -191,7 +191,7 @@ class _Finder:
         size, widths = self.facts.vocab_size, self.facts.widths
         matrices = [e for e in hits if len(e.shape) == 2 and 1 not in e.shape]
         for entry in matrices:
-            if entry.shape[0] != size and entry.shape[1] in widths:
+            if entry.shape[1] == size and entry.shape[0] in widths - {size}:
                 self.refuse(
                     entry.name,
                     f"shape {list(entry.shape)}: its ids lie along the second axis",
@@ -288,7 +288,8 @@ def find(
 def _check_rows(facts: ModelFacts, found: list[VocabularyTensor]) -> None:
     wanted = {"model": facts.vocab_size, "per_layer": facts.per_layer_size}
     for tensor in found:
-        first = next(one for one in found if one.vocabulary == tensor.vocabulary)
+        alike = [one for one in found if one.vocabulary == tensor.vocabulary]
+        first = next((one for one in alike if one.side == "input"), alike[0])
         rows = wanted[tensor.vocabulary]
         if tensor.rows != first.rows:
             raise errors.build(
@@ -315,5 +316,7 @@ def _check_rows(facts: ModelFacts, found: list[VocabularyTensor]) -> None:
 def quantised(entries: Mapping[str, tuple[str, Entry]]) -> list[str]:
     """Return the names of tensors in number formats under 16 bits that only quantisers write."""
     return sorted(
-        name for name, (_, entry) in entries.items() if entry.dtype.startswith(("F8", "F6", "F4"))
+        name
+        for name, (_, entry) in entries.items()
+        if entry.dtype.startswith("F") and BITS[entry.dtype] < 16
     )
