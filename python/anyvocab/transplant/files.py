@@ -15,7 +15,6 @@ from anyvocab import _core
 from anyvocab._save import _files
 from anyvocab.transplant.card import model_card
 from anyvocab.transplant.configs import Remapped, generation_config, model_config
-from anyvocab.transplant.identity import token_table
 from anyvocab.transplant.ids import IdTranslator
 from anyvocab.vocabulary import KINDS
 
@@ -130,16 +129,15 @@ def vocabulary_digest(vocabulary: Vocabulary) -> str:
     Equal vocabularies have equal digests whatever file they were read from. It says nothing about
     merges or normalizers. O(V).
     """
-    digest = hashlib.sha256()
-    tokens = token_table(vocabulary)
-    digest.update(json.dumps([[token and len(token) for token in tokens]]).encode())
-    digest.update(b"".join(token or b"" for token in tokens))
+    data, offsets = vocabulary.table()
+    digest = hashlib.sha256(offsets.astype("<i8").tobytes())
+    digest.update(data)
     for kind in KINDS:
-        for id in vocabulary.ids_of_kind(kind).tolist() if kind not in _PLAIN_KINDS else ():
+        ids = vocabulary.ids_of_kind(kind)
+        digest.update(f"{kind} {len(ids)} ".encode() + ids.astype("<u4").tobytes())
+        for id in ids.tolist() if kind not in _PLAIN_KINDS else ():
             spelling = vocabulary.spelling(id) or b""
-            digest.update(f"{kind} {id} {len(spelling)} ".encode() + spelling)
-        if kind in _PLAIN_KINDS:
-            digest.update(kind.encode() + vocabulary.ids_of_kind(kind).astype("<u4").tobytes())
+            digest.update(f"{len(spelling)} ".encode() + spelling)
     return digest.hexdigest()
 
 
