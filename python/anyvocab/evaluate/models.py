@@ -14,7 +14,7 @@ from anyvocab.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["DTYPES", "LoadedModel", "first_ids_of", "import_torch", "load_model", "open_model"]
+__all__ = ["DTYPES", "LoadedModel", "find_folder", "first_ids_of", "import_torch", "load_model", "open_model"]
 
 DTYPES = ("float32", "bfloat16", "float16")
 _HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.tiktoken", "*.jinja")
@@ -152,7 +152,7 @@ def load_model(
         raise errors.build(
             errors.InvalidValue, f"{dtype!r} is no choice", field="dtype", fix=", ".join(DTYPES)
         )
-    folder = _folder(text)
+    folder = find_folder(text)
     torch = import_torch()
     try:
         from transformers import AutoModelForCausalLM
@@ -213,7 +213,7 @@ def load_model(
         ) from error
 
 
-def _folder(text: str) -> Path:
+def find_folder(text: str) -> Path:
     from anyvocab._source import _HUB_ID
 
     folder = _pico_folder(text) if text.startswith("pico:") else Path(text)

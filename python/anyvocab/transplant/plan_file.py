@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -17,24 +16,10 @@ from anyvocab.transplant.plan import Combination, Plan, SidePlan
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from anyvocab.vocabulary import Vocabulary
-
-__all__ = ["load_plan", "save_plan", "vocabulary_digest"]
+__all__ = ["load_plan", "save_plan"]
 
 FORMAT_VERSION = 1
 _OPTIONAL = ("scale", "directions", "amounts", "bias")
-
-
-def vocabulary_digest(vocabulary: Vocabulary) -> str:
-    """Return a SHA-256 over every id's bytes, kind and spelling."""
-    digest = hashlib.sha256()
-    data, offsets = vocabulary.table()
-    digest.update(np.ascontiguousarray(offsets, dtype="<i8").tobytes())
-    digest.update(data)
-    digest.update(np.ascontiguousarray(vocabulary.kinds()).tobytes())
-    for id in vocabulary.silent().tolist():
-        digest.update(b"%d=" % id + (vocabulary.spelling(id) or b"") + b"\0")
-    return digest.hexdigest()
 
 
 def save_plan(plan: Plan, path: str | os.PathLike[str], *, belongs_to: dict[str, str]) -> Path:

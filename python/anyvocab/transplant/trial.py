@@ -11,8 +11,6 @@ from anyvocab import errors
 from anyvocab.transplant.plan import Plan, apply
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from anyvocab.transplant.context import Context
 
 __all__ = ["new_bias", "try_on"]
@@ -74,7 +72,7 @@ def new_bias(plan: Plan, bias: Any) -> Any:
     old = bias.detach().float().reshape(-1).numpy().astype(np.float64)
     row = np.repeat(np.arange(len(parts)), parts.lengths())
     weighted = parts.weights * old[parts.columns]
-    made: NDArray[np.float64] = np.bincount(row, weights=weighted, minlength=len(parts))
+    made = np.bincount(row, weights=weighted, minlength=len(parts)).astype(np.float64)
     made[parts.lengths() == 0] = old.mean()
     if side.bias is not None:
         made = made + side.bias

@@ -1,0 +1,134 @@
+"""From a plan to tensors: what replaces what in a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from anyvocab import errors
+from anyvocab.transplant.plan import Plan, SidePlan, apply
+from anyvocab.transplant.weights import Checkpoint, Rows, RowSource, VocabularyTensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["NEW_HEAD", "Exchange", "exchange", "will_tie"]
+
+NEW_HEAD = "lm_head.weight"
+_SCALED_WHEN_TIED = ("t5", "mt5")  # their hidden states are scaled only while matrices are tied
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What changes in a checkpoint.
+
+    Attributes:
+        replaced: Tensor name to its new rows.
+        dropped: Tensors that the new model does not have.
+        added: Tensors that only the new model has.
+    """
+
+    replaced: Mapping[str, RowSource]
+    dropped: tuple[str, ...] = ()
+    added: Mapping[str, RowSource] = field(default_factory=dict)
+
+
+def will_tie(checkpoint: Checkpoint, tie: str) -> bool:
+    """Return whether the new model's matrices are one.
+
+    Raises:
+        InvalidValue: `tie` is no choice, or the model cannot be untied.
+    """
+    if tie not in ("keep", "untie"):
+        raise errors.build(
+            errors.InvalidValue, f"{tie!r} is no choice", field="tie", fix='use "keep" or "untie"'
+        )
+    if not checkpoint.tied or tie == "keep":
+        return checkpoint.tied
+    kind = str(checkpoint.config.get("model_type", ""))
+    if kind in _SCALED_WHEN_TIED:
+        raise errors.build(
+            errors.InvalidValue,
+            f"a model of type {kind} scales its hidden states only while its matrices are tied",
+            field="tie",
+            fix='use tie="keep"',
+        )
+    if checkpoint.find("output") is None and checkpoint.tie.stored == "headless":
+        raise errors.build(
+            errors.InvalidValue,
+            "the model has no output matrix",
+            field="tie",
+            fix='use tie="keep"',
+        )
+    return False
+
+
+def exchange(checkpoint: Checkpoint, plan: Plan) -> Exchange:
+    """Return the tensors of the new model that differ from the old one's.
+
+    Every tensor with a row for every id is remade from its own old rows: copies of the input
+    matrix in other parts of a model like the matrix itself.
+
+    Args:
+        checkpoint: The old model.
+        plan: The new rows.
+
+    Raises:
+        UnsupportedWeights: A table of the vocabulary has a size of its own.
+    """
+    per_layer = [one for one in checkpoint.tensors if one.vocabulary != "model"]
+    if per_layer:
+        raise errors.build(
+            errors.UnsupportedWeights,
+            f"a table with {per_layer[0].rows} rows of its own size",
+            field=per_layer[0].name,
+            file=per_layer[0].file,
+            fix="models with per-layer vocabulary tables cannot be swapped yet",
+        )
+    replaced: dict[str, RowSource] = {}
+    dropped: list[str] = []
+    for tensor in checkpoint.tensors:
+        if tensor.side == "bias":
+            replaced[tensor.name] = _bias(checkpoint, tensor, plan)
+            continue
+        side = plan.side("output" if tensor.side == "output" else "input")
+        replaced[tensor.name] = _rows(checkpoint, tensor.name, side)
+    added: dict[str, RowSource] = {}
+    untied = checkpoint.tied and not plan.tied
+    if untied and checkpoint.find("output") is None and plan.output is not None:
+        main = checkpoint.find("input")
+        if main is not None:
+            added[_head_name(main.name)] = _rows(checkpoint, main.name, plan.output)
+    return Exchange(replaced, tuple(dropped), added)
+
+
+def _head_name(name: str) -> str:
+    """Return the name of a head beside an input matrix of this name."""
+    return "embed_out.weight" if name.endswith("embed_in.weight") else NEW_HEAD
+
+
+def _rows(checkpoint: Checkpoint, name: str, side: SidePlan) -> Rows:
+    matrix = checkpoint.matrix(name)
+    return Rows((len(side), matrix.width), matrix.dtype, lambda: apply(side, matrix))
+
+
+def _bias(checkpoint: Checkpoint, tensor: VocabularyTensor, plan: Plan) -> Rows:
+    from anyvocab.transplant.trial import new_bias
+
+    matrix = checkpoint.matrix(tensor.name)
+    shape = tensor.shape_for(len(plan.side("output")))
+
+    def make() -> Iterator[Tensor]:
+        old: Any = matrix.chunk(0, matrix.rows).reshape(-1)
+        made = new_bias(plan, old).to(matrix.dtype)
+        side = plan.side("output")
+        same = side.combination.lengths() == 1
+        if same.any():  # bit for bit, whatever the type
+            import torch
+
+            firsts = side.combination.columns[side.combination.indptr[:-1][same]].astype("int64")
+            made[torch.from_numpy(same)] = old[torch.from_numpy(firsts)]
+        yield made.reshape(shape)
+
+    return Rows(shape, matrix.dtype, make)

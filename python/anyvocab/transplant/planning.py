@@ -1,0 +1,136 @@
+"""Choosing strategies, building the plan, calibrating it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from anyvocab import errors
+from anyvocab.transplant import strategies
+from anyvocab.transplant.auto import Choice, choose
+from anyvocab.transplant.build import build
+from anyvocab.transplant.job import Job
+from anyvocab.transplant.plan import SIDES, Plan, Side
+from anyvocab.transplant.plan_file import load_plan
+
+__all__ = ["make_plan", "named_strategies", "strategies_of"]
+
+TRIAL_BYTES = 1 << 16  # of the text that is learned from: where strategies are tried
+
+
+def named_strategies(strategy: str | Mapping[Side, str], tied: bool) -> dict[Side, str] | None:
+    """Return side to strategy; None where one is to be chosen."""
+    if strategy == "auto":
+        return None
+    named: dict[Side, str] = (
+        {"input": strategy, "output": strategy}
+        if isinstance(strategy, str)
+        else {side: strategy[side] for side in SIDES if side in strategy}
+    )
+    if set(named) != set(SIDES) or (tied and named["input"] != named["output"]):
+        raise errors.build(
+            errors.InvalidValue,
+            f"{dict(strategy) if isinstance(strategy, Mapping) else strategy!r}",
+            field="strategy",
+            fix="name one for input and one for output; tied matrices take one for both "
+            '(tie="untie" makes them two)',
+        )
+    return named
+
+
+def make_plan(
+    job: Job,
+    wanted: dict[Side, str] | None,
+    options: Mapping[str, Any] | None,
+    tied: bool,
+    runnable: bool,
+    calibrate: str,
+    saved: Path,
+    key: dict[str, str],
+) -> tuple[Plan, Choice | None, tuple[str, ...]]:
+    """Return the plan, how its strategies were chosen, and what the user ought to know.
+
+    Args:
+        job: The inputs.
+        wanted: Side to strategy; None to choose.
+        options: Of the named strategy.
+        tied: Whether one matrix shall serve both sides.
+        runnable: Whether the model may be run.
+        calibrate: `auto` or `off`.
+        saved: Where an interrupted swap left its plan.
+        key: What such a plan must have been made for.
+    """
+    if saved.is_file():  # an interrupted swap is resumed
+        try:
+            return load_plan(saved, belongs_to=key), None, ("the plan of an interrupted swap",)
+        except errors.InvalidValue:
+            saved.unlink()  # it was made for another request
+    choice = None
+    if wanted is None:
+        score = _score_of(job) if runnable and job.corpus.learn else None
+        choice = choose(job.context, controls=job.controls, rows=job.rows, tied=tied, score=score)
+        wanted = dict(choice.strategies)
+        options = None
+    for side, name in wanted.items():
+        _check_needs(job, side, name)
+    made: dict[Side, strategies.Strategy] = {
+        side: strategies.make(name, options) for side, name in wanted.items()
+    }
+    plan = build(job.context, strategies=made, controls=job.controls, rows=job.rows, tied=tied)
+    plan = Plan(plan.input, plan.output, {side: wanted[side] for side in SIDES})
+    notes: tuple[str, ...] = ()
+    if calibrate == "auto":
+        from anyvocab.transplant.calibrate import calibrate_plan
+
+        plan, notes = calibrate_plan(job, plan, runnable=runnable)
+    return plan, choice, notes
+
+
+def _check_needs(job: Job, side: Side, name: str) -> None:
+    context = job.context
+    fixes = {
+        "donor": (context.donor, "give --donor MODEL, a model that has the new vocabulary"),
+        "corpus": (context.corpus, "give --corpus FILES, texts of the model's use"),
+        "encoder": (context.encoder, "give --encoder FOLDER, a sentence encoder"),
+    }
+    for need in strategies.needs_of(name):
+        value, fix = fixes.get(need, (True, ""))
+        if not value:
+            raise errors.build(
+                errors.InvalidValue, f"{name} needs a {need}", field=f"strategy, {side}", fix=fix
+            )
+
+
+def _score_of(job: Job) -> Callable[[Plan], float]:
+    """Return what gives a plan's bits per byte on a part of the text that is learned from."""
+    from anyvocab.evaluate import bits_per_byte
+    from anyvocab.transplant.trial import try_on
+
+    texts, room = [], TRIAL_BYTES
+    for text in job.corpus.learn[:: max(1, len(job.corpus.learn) // 16)]:
+        texts.append(text[:room])
+        room -= len(texts[-1])
+        if room <= 0:
+            break
+
+    def score(plan: Plan) -> float:
+        if job.context.model is None:
+            raise errors.build(errors.InvalidValue, "there is no model", field="model")
+        changed = try_on(job.context.model(), plan, job.context)
+        return bits_per_byte(changed, texts, tokenizer=job.target).bits_per_byte
+
+    return score
+
+
+def strategies_of(plan: Plan, options: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """Return side to its strategy's name, options and what else was done."""
+    found: dict[str, dict[str, Any]] = {}
+    for side in ("input",) if plan.tied else SIDES:
+        name = plan.strategy[side]
+        found[side] = {
+            "name": name,
+            "options": {**strategies.options_of(name), **(options or {})},
+            "notes": list(plan.side(side).notes),
+        }
+    return found

@@ -1,0 +1,367 @@
+"""One call: a model leaves with another tokenizer. Plan, apply, verify."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from anyvocab import errors
+from anyvocab._save import write_atomically
+from anyvocab.transplant import applying, tokens
+from anyvocab.transplant.files import (
+    config_files,
+    manifest,
+    model_card,
+    tokenizer_files,
+    vocabulary_digest,
+)
+from anyvocab.transplant.job import Job, open_job
+from anyvocab.transplant.plan import SIDES, Plan, Side
+from anyvocab.transplant.plan_file import save_plan
+from anyvocab.transplant.planning import make_plan, named_strategies, strategies_of
+from anyvocab.transplant.result import SwapReport, Verification
+from anyvocab.transplant.verify import compare_rows, verify
+from anyvocab.transplant.weights import Checkpoint, finish, rewrite
+
+if TYPE_CHECKING:
+    from anyvocab.transplant.chat import Policy
+    from anyvocab.transplant.context import Encoder, Progress
+
+__all__ = ["EXTRAS", "RUN_LIMIT", "swap"]
+
+EXTRAS = "anyvocab"  # the folder of what anyvocab adds to a model: plan, origins
+PLAN = "plan.safetensors"
+RUN_LIMIT = 4 << 30  # bytes of weights of a model that is run without being asked to
+
+
+@dataclass
+class _Clock:
+    """Seconds by stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+
+
+def swap(
+    model: str | os.PathLike[str],
+    tokenizer: object,
+    out: str | os.PathLike[str],
+    *,
+    strategy: str | Mapping[Side, str] = "auto",
+    options: Mapping[str, Any] | None = None,
+    donor: str | os.PathLike[str] | None = None,
+    corpus: Iterable[str | os.PathLike[str] | bytes] = (),
+    judge: Iterable[str | os.PathLike[str] | bytes] = (),
+    map: Mapping[str, str] | Sequence[str] = (),
+    chat: Policy | None = None,
+    tie: Literal["keep", "untie"] = "keep",
+    calibrate: Literal["auto", "off"] = "auto",
+    pad_multiple: int = 1,
+    encoder: Encoder | None = None,
+    run: Literal["auto", "always", "never"] = "auto",
+    verification: Literal["full", "files", "off"] = "full",
+    force: bool = False,
+    dry_run: bool = False,
+    resume: bool = False,
+    link: Literal["hard", "copy"] = "copy",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> SwapReport:
+    """Give a pretrained model another tokenizer, write the result, and return what was done.
+
+    The new folder loads in transformers and whatever else reads its format. Rows of tokens that
+    both vocabularies have are the source's bit for bit; every weight that does not belong to the
+    vocabulary is the source's byte for byte. Nothing appears at `out` before all of it is there.
+
+    Args:
+        model: A folder, a hub id, or `pico:NAME`.
+        tokenizer: Anything :meth:`anyvocab.Tokenizer.load` takes.
+        out: The new folder; there must be nothing, or an empty folder.
+        strategy: A name of :func:`anyvocab.transplant.strategies.names`, one for each side, or
+            `auto`: the best on hidden rows and, where the model can be run, in bits per byte.
+        options: Of the named strategy.
+        donor: A model that has the new vocabulary.
+        corpus: Text files and folders, or texts as bytes, of the model's use. Some strategies need
+            them; calibration and the measurements are better for them.
+        judge: The same, for measuring only; a fifth of the corpus when left out.
+        map: Control tokens by hand: new spelling to old spelling, id or text; or `NEW=OLD` texts.
+        chat: `keep`, `take` or `translate` the chat template, or `none`; the target's own when
+            left out, else the source's translated.
+        tie: Whether tied matrices stay tied.
+        calibrate: Whether output rows are fitted to the model's own predictions.
+        pad_multiple: Rows are padded to a multiple of this.
+        encoder: Byte strings to vectors of an auxiliary space, for strategies that want one.
+        run: Whether the model may be run: `auto` up to `RUN_LIMIT` bytes of weights.
+        verification: `full` loads the result in a process of its own; `files` compares files only.
+        force: Go on although the gate refuses; its findings stay in the report.
+        dry_run: Plan, and write nothing.
+        resume: Go on with an interrupted swap; without it one is begun anew.
+        link: `hard` links shards that do not change to the source's files; `copy` copies them.
+        seed: For what draws at random.
+        progress: Told the stage, how much is done and how much there is.
+
+    Raises:
+        IncompatibleTokenizer: The gate refuses the pair.
+        OutputExists: There is something at `out`.
+        AnyvocabError: Whatever is wrong with an input, before anything is computed.
+
+    >>> import anyvocab as av, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     report = av.swap("pico:code-4k", "pico:code-2k", f"{folder}/new", strategy="mean",
+    ...                      verification="files")
+    ...     report.counts["input"]["copied"] > 1900, report.ok
+    (True, True)
+    """
+    clock = _Clock()
+    place = Path(out)
+    if not dry_run:
+        _check_out(place)
+    with clock.stage("open"):
+        job = open_job(
+            model,
+            tokenizer,
+            donor=donor,
+            corpus=corpus,
+            judge=judge,
+            map=map,
+            chat=chat,
+            pad_multiple=pad_multiple,
+            force=force,
+            encoder=encoder,
+            seed=seed,
+            progress=progress,
+        )
+    tied = applying.will_tie(job.checkpoint, tie)
+    runnable = _may_run(job.checkpoint, run)
+    small = config_files(job.source, job.target, job.controls, rows=job.rows, tied=tied)
+    wanted = named_strategies(strategy, tied)
+    asked = {
+        "strategy": wanted or "auto",
+        "options": dict(options or {}),
+        "donor": None if donor is None else os.fsdecode(donor),
+        "corpus": hashlib.sha256(b"\0".join(job.corpus.learn)).hexdigest(),
+        "calibrate": calibrate,
+        "map": dict(map) if isinstance(map, Mapping) else list(map),
+        "rows": job.rows,
+        "tied": tied,
+        "run": runnable,
+        "seed": seed,
+    }
+    key = {
+        "source vocabulary": vocabulary_digest(job.source.vocabulary),
+        "target vocabulary": vocabulary_digest(job.target.vocabulary),
+        "request": hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest(),
+    }
+    staging = place.parent / f".{place.name}.swapping"
+    if staging.exists() and not resume and not dry_run:
+        shutil.rmtree(staging)
+    with clock.stage("plan"):
+        plan, choice, notes = make_plan(
+            job, wanted, options, tied, runnable, calibrate, staging / EXTRAS / PLAN, key
+        )
+    report = SwapReport(
+        job.model,
+        job.tokenizer,
+        None,
+        len(job.source.vocabulary),
+        len(job.target.vocabulary),
+        job.rows,
+        tied,
+        job.checkpoint.tied,
+        strategies_of(plan, options),
+        choice,
+        {side: plan.side(side).counts() for side in (("input",) if tied else SIDES)},
+        job.findings,
+        job.controls,
+        job.chat.policy,
+        (*job.checkpoint.notes, *small.notes, *job.chat.notes, *notes),
+        plan,
+        corpus=job.corpus.origin,
+        compression=_compression(job),
+        seconds=clock.seconds,
+    )
+    if dry_run:
+        return _with(report, peak_bytes=_peak())
+    with clock.stage("apply"):
+        staging.mkdir(parents=True, exist_ok=True)
+        if not (staging / EXTRAS / PLAN).exists():
+            save_plan(plan, staging / EXTRAS / PLAN, belongs_to=key)
+        changes = applying.exchange(job.checkpoint, plan)
+        written = rewrite(
+            job.checkpoint,
+            staging,
+            changes.replaced,
+            drop=changes.dropped,
+            add=changes.added,
+            plan_key=json.dumps(key, sort_keys=True),
+            link=link,
+            progress=_named(progress, "write"),
+        )
+        files = {**tokenizer_files(job.source, job.target, job.chat), **small.files}
+        origins = tokens.origin_lines(job.target, job.controls, plan)
+        for name, data in (*files.items(), *_kept_files(job.folder)):
+            write_atomically(staging / name, data)
+        for name, data in origins.items():
+            write_atomically(staging / EXTRAS / name, data)
+    with clock.stage("verify"):
+        found = _verify(job, plan, staging, runnable, verification, progress)
+    report = _with(
+        report,
+        out=place,
+        files=written.files,
+        bytes=written.bytes,
+        written=written.written,
+        verification=found,
+        peak_bytes=_peak(),
+    )
+    write_atomically(staging / "README.md", _card(job, report, place))
+    document = manifest(
+        job.source,
+        job.target,
+        strategy=dict(report.strategies),
+        options={name: value for name, value in asked.items() if name != "strategy"},
+        origins=report.counts["input"],
+        chat=job.chat,
+        controls=job.controls,
+        files=files,
+        notes=report.notes,
+    )
+    ((name, data),) = document.items()
+    finish(staging, place, manifest=(name, data))
+    return report
+
+
+def _check_out(place: Path) -> None:
+    if os.path.lexists(place) and (not place.is_dir() or any(place.iterdir())):
+        raise errors.build(
+            errors.OutputExists,
+            "there is something already",
+            field="out",
+            file=str(place),
+            fix="give a name that is free, or an empty folder",
+        )
+
+
+def _may_run(checkpoint: Checkpoint, run: str) -> bool:
+    if run not in ("auto", "always", "never"):
+        raise errors.build(
+            errors.InvalidValue,
+            f"{run!r} is no choice",
+            field="run",
+            fix='use "auto", "always" or "never"',
+        )
+    if run != "auto":
+        return run == "always"
+    size = sum((checkpoint.folder / name).stat().st_size for name in checkpoint.shards)
+    return size <= RUN_LIMIT
+
+
+def _compression(job: Job) -> dict[str, tuple[float, float]]:
+    from anyvocab.evaluate.tokens import compression
+
+    found = {}
+    for domain in job.corpus.judge:
+        before, after = (
+            compression(tokenizer, domain.documents).bytes_per_token
+            for tokenizer in (job.source, job.target)
+        )
+        found[domain.name] = (before, after)
+    return found
+
+
+def _verify(
+    job: Job,
+    plan: Plan,
+    staging: Path,
+    runnable: bool,
+    how: str,
+    progress: Progress | None,
+) -> Verification | None:
+    if how not in ("full", "files", "off"):
+        raise errors.build(
+            errors.InvalidValue,
+            f"{how!r} is no choice",
+            field="verification",
+            fix='use "full", "files" or "off"',
+        )
+    if how == "off":
+        return None
+    began = time.perf_counter()
+    if progress is not None:
+        progress("verify", 0, 1)
+    after = Checkpoint.open(staging)
+    pairs: dict[str, tuple[Any, Any]] = {}
+    for side in ("input",) if plan.tied else SIDES:
+        same = plan.side(side).verbatim().nonzero()[0]
+        pairs[side] = (plan.side(side).combination.select(same).columns, same)
+    checks = compare_rows(job.checkpoint, after, pairs)
+    if how == "files":
+        return Verification(tuple(checks), None, time.perf_counter() - began)
+    judged = {domain.name: domain.documents for domain in job.corpus.judge}
+    found = verify(staging, job.folder, tokenizer=job.target, texts=judged, run=runnable)
+    return Verification((*checks, *found.checks), found.evaluation, time.perf_counter() - began)
+
+
+def _kept_files(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield what is the model's and not the tokenizer's: licences, processors of images."""
+    for path in sorted(folder.iterdir()):
+        licence = path.name.upper().startswith(("LICENSE", "LICENCE", "NOTICE", "USE_POLICY"))
+        processor = path.name in ("preprocessor_config.json", "processor_config.json")
+        if path.is_file() and (licence or processor) and path.stat().st_size < 1 << 20:
+            yield path.name, path.read_bytes()
+
+
+def _card(job: Job, report: SwapReport, place: Path) -> bytes:
+    card = job.folder / "README.md"
+    bits = report.bits_per_byte()
+    numbers: dict[str, object] = {}
+    if bits is not None:
+        numbers = {"bits per byte before": round(bits[0], 4), "after": round(bits[1], 4)}
+        numbers["measured on"] = report.corpus
+    return model_card(
+        title=place.name,
+        source=report.model,
+        target=report.tokenizer,
+        strategy=", ".join(f"{side}: {what['name']}" for side, what in report.strategies.items()),
+        facts=report.counts["input"],
+        numbers=numbers,
+        notes=report.notes,
+        source_card=card.read_text("utf-8", "replace") if card.is_file() else "",
+    )
+
+
+def _named(progress: Progress | None, stage: str) -> Callable[[int, int], None] | None:
+    if progress is None:
+        return None
+    return lambda done, total: progress(stage, done, total)
+
+
+def _with(report: SwapReport, **changes: Any) -> SwapReport:
+    from dataclasses import replace
+
+    return replace(report, **changes)
+
+
+def _peak() -> int | None:
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,263 @@
+"""Looking at a finished model: in a process of its own, as a user would load it.
+
+`python -m anyvocab.transplant.verify SPEC.json` prints what it found as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anyvocab import errors
+from anyvocab.tokenizer import Tokenizer
+from anyvocab.transplant.result import Check, Verification
+
+__all__ = ["PROBES", "compare_rows", "verify"]
+
+TIMEOUT = 3600  # seconds
+PROBES = (
+    "The quick brown fox jumps over the lazy dog.",
+    "def f(x):\n\treturn {'a': x ** 2, \"b\": [1, 22, 333, 4444]}\n",
+    "naïve café, déjà vu — „quoted“ … ½ ²",
+    "Это тест. 这是一个测试。これはテストです。이것은 시험입니다. هذا اختبار. यह एक परीक्षण है।",
+    "🙂👩‍👩‍👧 x  y\n\n\n   z\r\n",
+)
+GREEDY_TOKENS = 16
+
+
+def compare_rows(
+    checkpoint_before: Any, checkpoint_after: Any, pairs: Mapping[str, tuple[Any, Any]]
+) -> list[Check]:
+    """Return whether copied rows are the source's bit for bit.
+
+    Args:
+        checkpoint_before: The old :class:`anyvocab.transplant.weights.Checkpoint`.
+        checkpoint_after: The new one.
+        pairs: Side to source ids and target ids of the rows that were copied.
+    """
+    import torch
+
+    checks = []
+    for side, (sources, targets) in pairs.items():
+        before, after = checkpoint_before.matrix(side), checkpoint_after.matrix(side)
+        different = 0
+        for start in range(0, len(sources), 4096):
+            old = before.take(sources[start : start + 4096])
+            new = after.take(targets[start : start + 4096])
+            different += int((old.view(torch.uint8) != new.view(torch.uint8)).any(dim=1).sum())
+        checks.append(
+            Check(
+                f"copied rows, {side}",
+                different == 0,
+                f"{len(sources):,} rows are the source's bit for bit"
+                if not different
+                else f"{different:,} of {len(sources):,} rows differ from the source's",
+            )
+        )
+    return checks
+
+
+def verify(
+    folder: Path,
+    before: Path,
+    *,
+    tokenizer: Tokenizer,
+    texts: Mapping[str, Sequence[bytes]],
+    run: bool,
+) -> Verification:
+    """Return what a fresh process finds in a finished model.
+
+    Args:
+        folder: The new model.
+        before: The old one.
+        tokenizer: What the new model's tokenizer must equal.
+        texts: Domain to texts to judge by.
+        run: Whether the models may be run; without it only files are looked at.
+
+    Raises:
+        InternalError: The process died without an answer.
+    """
+    began = time.perf_counter()
+    probes = [*(one.encode() for one in PROBES), *(t[:2000] for o in texts.values() for t in o[:4])]
+    with tempfile.TemporaryDirectory(prefix="anyvocab-verify-") as place:
+        spec = Path(place) / "spec.json"
+        spec.write_text(
+            json.dumps(
+                {
+                    "folder": str(folder.resolve()),
+                    "before": str(before.resolve()),
+                    "run": run,
+                    "probes": [
+                        [probe.decode("latin-1"), tokenizer.encode(probe).tolist()]
+                        for probe in probes
+                    ],
+                    "texts": {
+                        name: [text.decode("latin-1") for text in documents]
+                        for name, documents in texts.items()
+                    },
+                }
+            )
+        )
+        answer = _run(spec)
+    checks = tuple(Check(**one) for one in answer["checks"])
+    return Verification(checks, answer["evaluation"], time.perf_counter() - began)
+
+
+def _run(spec: Path) -> dict[str, Any]:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    process = subprocess.Popen(  # noqa: S603 - this interpreter, this package
+        [sys.executable, "-m", "anyvocab.transplant.verify", str(spec)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
+    try:
+        out, err = process.communicate(timeout=TIMEOUT)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    try:
+        answer: dict[str, Any] = json.loads(out)
+    except ValueError:
+        raise errors.build(
+            errors.InternalError,
+            f"the verifying process ended with {process.returncode} and no answer: "
+            f"{err.decode('utf-8', 'replace').strip()[-500:]}",
+            field="verify",
+            fix="load the model by hand, or swap with verify=False",
+        ) from None
+    return answer
+
+
+def _examine(spec: Mapping[str, Any]) -> dict[str, Any]:
+    folder = Path(spec["folder"])
+    checks = [*_tokenizer_checks(folder, spec["probes"])]
+    evaluation = None
+    if spec["run"]:
+        model, found = _load(folder)
+        checks.append(found)
+        if model is not None:
+            checks += _model_checks(folder, model)
+            texts = {
+                name: [text.encode("latin-1") for text in documents]
+                for name, documents in spec["texts"].items()
+            }
+            if texts:
+                from anyvocab.evaluate import evaluate_models
+
+                judged = evaluate_models({"after": str(folder)}, texts, against=spec["before"])
+                evaluation = judged.to_dict()
+                checks += _exactness(judged)
+    return {"checks": [vars(one) for one in checks], "evaluation": evaluation}
+
+
+def _tokenizer_checks(folder: Path, probes: Iterable[tuple[str, list[int]]]) -> Iterable[Check]:
+    from transformers import AutoTokenizer
+
+    theirs = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    ours = Tokenizer.load(folder)
+    wrong = read = 0
+    for latin, ids in probes:
+        data = latin.encode("latin-1")
+        read += ours.encode(data).tolist() != ids
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError:
+            continue  # transformers takes text only
+        wrong += theirs(text, add_special_tokens=False)["input_ids"] != ids
+    yield Check(
+        "tokenizer in transformers",
+        not wrong,
+        "the same ids as the target tokenizer" if not wrong else f"{wrong} probes differ",
+    )
+    yield Check(
+        "tokenizer in anyvocab",
+        not read,
+        "the same ids as the target tokenizer" if not read else f"{read} probes differ",
+    )
+
+
+def _load(folder: Path) -> tuple[Any, Check]:
+    from anyvocab.evaluate.models import load_model
+
+    try:
+        model = load_model(folder)
+    except errors.AnyvocabError as error:
+        return None, Check("model in transformers", False, str(error))
+    size = sum(parameter.numel() for parameter in model.parameters())
+    return model, Check("model in transformers", True, f"loads, {size:,} parameters")
+
+
+def _model_checks(folder: Path, model: Any) -> Iterable[Check]:
+    import torch
+
+    tokenizer = Tokenizer.load(folder)
+    ids = tokenizer.encode("The", add_special_tokens=True).astype(np.int64)
+    rows = model.get_input_embeddings().weight.shape[0]
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(ids)[None]).logits[0, -1].float()
+    finite = bool(torch.isfinite(logits).all())
+    yield Check("logits", finite, "finite" if finite else "NaN or infinite after `The`")
+    yield Check(
+        "rows",
+        len(logits) == rows >= len(tokenizer.vocabulary),
+        f"{rows:,} rows, {len(logits):,} logits, {len(tokenizer.vocabulary):,} ids",
+    )
+    silent = [id for id in range(rows) if id >= len(tokenizer.vocabulary)]
+    silent += [int(id) for id in tokenizer.vocabulary.holes() if id < rows]
+    if silent and finite:
+        mass = float(logits.softmax(dim=-1)[silent].sum())
+        yield Check(
+            "padding", mass < 1e-3, f"{len(silent):,} unused rows have probability {mass:.1e}"
+        )
+    if model.can_generate():
+        with torch.inference_mode():
+            made = model.generate(
+                torch.from_numpy(ids)[None],
+                attention_mask=torch.ones(1, len(ids), dtype=torch.long),
+                max_new_tokens=GREEDY_TOKENS,
+                do_sample=False,
+            )
+        new = made[0, len(ids) :].tolist()
+        text = tokenizer.decode_text([id for id in new if id < len(tokenizer.vocabulary)])
+        yield Check("generate", bool(new), f"The|{text}")
+
+
+def _exactness(judged: Any) -> Iterable[Check]:
+    found = judged["after"].exactness
+    if found is None:
+        yield Check("hidden states of shared tokens", None, "no run of shared tokens in the texts")
+        return
+    same = found.largest_difference == 0.0
+    yield Check(
+        "hidden states of shared tokens",
+        same,
+        f"bit-identical on {found.prompts} runs of {found.tokens} tokens"
+        if same
+        else f"differ by up to {found.largest_difference:.2e}",
+    )
+
+
+def _main(arguments: Sequence[str]) -> int:
+    import logging
+    import warnings
+
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    spec = json.loads(Path(arguments[0]).read_text())
+    sys.stdout.write(json.dumps(_examine(spec)))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(_main(sys.argv[1:]))
