@@ -1,4 +1,4 @@
-"""Renders one untrusted chat template; run as a script, in a process that may be killed.
+"""Renders untrusted chat templates; run as a script, in a process that may be killed.
 
 Reads a request from standard input, writes a list of `{"text": ...}` or `{"error": ...}`. The
 sandbox of jinja2 keeps a template from attributes and methods it has no business with; it does not
@@ -92,15 +92,12 @@ def main() -> None:
         ValueError,
     )
     answers = []
-    try:
-        template = _environment().from_string(request["template"])
-    except failures as error:
-        answers = [{"error": f"{type(error).__name__}: {error}"} for _ in request["variables"]]
-    else:
-        for variables in request["variables"]:
+    environment = _environment()
+    for job in request["jobs"]:
+        for variables in job["variables"]:
             try:
-                text = _render(template, variables, request["characters"])
-                answers.append({"text": text})
+                template = environment.from_string(job["template"])
+                answers.append({"text": _render(template, variables, request["characters"])})
             except failures as error:
                 answers.append({"error": f"{type(error).__name__}: {error}"[:500]})
     json.dump(answers, sys.stdout)

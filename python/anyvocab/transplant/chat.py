@@ -8,7 +8,7 @@ target's own template, whose tokens may have rows that were never trained in its
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -17,7 +17,7 @@ from anyvocab._save import _declared_ids
 from anyvocab.transplant.ids import fitness
 from anyvocab.transplant.overrides import LOOKS_LIKE_CONTROL
 from anyvocab.transplant.roles import CONTROL_KINDS, ControlMap
-from anyvocab.transplant.sandbox import Rendered, render
+from anyvocab.transplant.sandbox import Rendered, render_all
 from anyvocab.transplant.templates import rewrite, split_text
 
 if TYPE_CHECKING:
@@ -165,35 +165,36 @@ def _is_control(spelling: str) -> bool:
     return LOOKS_LIKE_CONTROL.fullmatch(spelling) is not None
 
 
-def _conversations(variables: Mapping[str, str]) -> Iterator[dict[str, object]]:
-    """Yield what to render: two turns, and the prompt for the answer to the second question."""
-    for before in ((), _SYSTEM):
-        for turns, prompt in ((_TURNS, False), (_TURNS[:3], True)):
-            messages = [{"role": role, "content": text} for role, text in (*before, *turns)]
-            yield {
-                **variables,
-                "messages": messages,
-                "add_generation_prompt": prompt,
-                "tools": None,
-                "documents": None,
-            }
+def _conversations(variables: Mapping[str, str]) -> list[Mapping[str, object]]:
+    """Return what to render: two turns, and the prompt for the answer to the second question."""
+    return [
+        {
+            **variables,
+            "messages": [{"role": role, "content": text} for role, text in (*before, *turns)],
+            "add_generation_prompt": prompt,
+            "tools": None,
+            "documents": None,
+        }
+        for before in ((), _SYSTEM)
+        for turns, prompt in ((_TURNS, False), (_TURNS[:3], True))
+    ]
 
 
-def _rendered(template: str, variables: Mapping[str, str], name: str) -> list[Rendered]:
-    """Return the renderings of all conversations; some may have failed, not all of them.
+def _rendered(name: str, *jobs: tuple[str, Mapping[str, str]]) -> list[list[Rendered]]:
+    """Return the renderings of all conversations by templates, each with its variables."""
+    asked = [(template, _conversations(variables)) for template, variables in jobs]
+    return render_all(asked, name=name)
 
-    Raises:
-        ChatTemplateError: None can be rendered.
-    """
-    rendered = render(template, list(_conversations(variables)), name=name)
-    if not any(one.text for one in rendered):
+
+def _check_rendered(found: list[Rendered], name: str) -> None:
+    """Raise where no conversation could be rendered; some may fail (a system message, say)."""
+    if not any(one.text for one in found):
         raise errors.build(
             errors.ChatTemplateError,
-            f"cannot be rendered ({rendered[0].error or 'it writes nothing'})",
+            f"cannot be rendered ({found[0].error or 'it writes nothing'})",
             field=name,
             fix="mend it, or choose another policy",
         )
-    return rendered
 
 
 def _take(target: Tokenizer, controls: ControlMap) -> ChatPlan:
@@ -201,7 +202,9 @@ def _take(target: Tokenizer, controls: ControlMap) -> ChatPlan:
     speaker = _Speaker.of(target)
     written: dict[int, None] = {}
     for name, template in found.items():
-        for one in _rendered(template, speaker.variables, _name(name)):
+        (rendered,) = _rendered(_name(name), (template, speaker.variables))
+        _check_rendered(rendered, _name(name))
+        for one in rendered:
             parts = split_text(one.text or "", speaker.controls)
             unknown = [s for text in parts if isinstance(text, str) for s in _controls_in(text)]
             if unknown:
@@ -227,8 +230,8 @@ def _keep(source: Tokenizer, target: Tokenizer) -> ChatPlan:
     old, new = _Speaker.of(source), _Speaker.of(target)
     spelled = {id: spelling for spelling, id in old.controls.items()}
     for name, template in found.items():
-        before = _rendered(template, old.variables, _name(name))
-        after = _rendered(template, new.variables, _name(name))
+        before, after = _rendered(_name(name), (template, old.variables), (template, new.variables))
+        _check_rendered(before, _name(name))
         if before != after:
             differing = sorted(
                 key
@@ -373,7 +376,8 @@ def _translate(
 def _compare(
     template: str, translated: str, old: _Speaker, new: _Speaker, words: _Dictionary, name: str
 ) -> None:
-    before = _rendered(template, old.variables, name)
+    before, after = _rendered(name, (template, old.variables), (translated, new.variables))
+    _check_rendered(before, name)
     for one in before:
         unknown = words.unknown(one.text or "", old)
         if unknown is not None:
@@ -384,7 +388,7 @@ def _compare(
                 fix=f"name one with --map 'NEW={unknown}', take the target's template, or have "
                 "none",
             )
-    after = _rendered(translated, new.variables, name)
+    _check_rendered(after, name)
     for one, other in zip(before, after, strict=True):
         failed = (one.text is None) != (other.text is None)
         if failed or not words.agrees(one.text or "", other.text or "", new):
