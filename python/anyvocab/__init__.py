@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from anyvocab.tokenizer import IncrementalEncoder as IncrementalEncoder
     from anyvocab.tokenizer import Ragged as Ragged
     from anyvocab.tokenizer import Tokenizer as Tokenizer
+    from anyvocab.transplant.result import SwapReport as SwapReport
+    from anyvocab.transplant.swap import swap as swap
     from anyvocab.vocabulary import Vocabulary as Vocabulary
 
 _MODULE_OF = {
@@ -53,6 +55,7 @@ _MODULE_OF = {
     "Ragged": "anyvocab.tokenizer",
     "RoleRecord": "anyvocab.roles",
     "SourceNotFound": "anyvocab.errors",
+    "SwapReport": "anyvocab.transplant.result",
     "Tokenizer": "anyvocab.tokenizer",
     "TokenizerFormatError": "anyvocab.errors",
     "UnsupportedTokenizer": "anyvocab.errors",
@@ -78,6 +81,7 @@ __all__ = [
     "Ragged",
     "RoleRecord",
     "SourceNotFound",
+    "SwapReport",
     "Tokenizer",
     "TokenizerFormatError",
     "UnsupportedTokenizer",
@@ -86,6 +90,7 @@ __all__ = [
     "bits_per_byte",
     "compression",
     "evaluate_models",
+    "swap",
 ]
 
 

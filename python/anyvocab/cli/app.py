@@ -18,6 +18,7 @@ import typer
 from anyvocab.cli import demo, doctor
 from anyvocab.cli import eval as eval_
 from anyvocab.cli import inspect as inspect_
+from anyvocab.cli import swap as swap_
 from anyvocab.cli.output import ExitCode, Output
 
 __all__ = ["app", "run"]
@@ -104,6 +105,7 @@ for _name, _command in (
     ("demo", demo.command),
     ("inspect", inspect_.command),
     ("doctor", doctor.command),
+    ("swap", swap_.command),
     ("eval", eval_.command),
 ):
     app.command(_name, no_args_is_help=_name != "demo")(_guard(_command))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from anyvocab.transplant.context import Context
     from anyvocab.transplant.roles import ControlMap
 
-__all__ = ["Share", "build", "build_side", "padded_rows", "shares"]
+__all__ = ["Share", "build", "build_side", "padded_rows", "quiet_ids", "shares"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +58,32 @@ def shares(context: Context, controls: ControlMap) -> Share:
     return Share(*(np.flatnonzero(one) for one in (copied, taken, new, lost, unused)))
 
 
+def quiet_ids(context: Context, controls: ControlMap, *, tied: bool) -> NDArray[np.int64]:
+    """Return target ids whose output row would repeat another's, ascending.
+
+    Equal output rows have equal probabilities, so a byte-fallback token beside the same byte as
+    text would take half of its mass, and a begin token half of the end's. The token that the
+    tokenizer writes keeps the row. Where one matrix serves both sides only tokens that no text
+    makes are quieted, since the others are read.
+
+    Args:
+        context: What is known.
+        controls: What control tokens take.
+        tied: Whether one matrix serves both sides.
+    """
+    vocabulary = context.target.vocabulary
+    kinds, byte_code = vocabulary.kinds(), vocabulary.kind_code("byte")
+    keeper: dict[int, int] = {}
+    quiet: list[int] = [] if tied else list(controls.echoes())
+    for id in context.match.matched().tolist():
+        source = int(context.match.source_of[id])
+        if source not in keeper:
+            keeper[source] = int(vocabulary.ids_of(context.target_tokens[id] or b"")[0])
+        if id != keeper[source] and (not tied or kinds[id] == byte_code):
+            quiet.append(id)
+    return np.unique(np.array(quiet, dtype=np.int64))
+
+
 def padded_rows(size: int, multiple: int) -> int:
     """Return the rows of a matrix for `size` ids: the next multiple.
 
@@ -87,8 +113,9 @@ def build_side(
 
     Copied rows stay bit for bit. A control token that takes a sequence has its last row on the
     input side, because that is what the model read last, and its first on the output side, where
-    the sequence begins. What no strategy can make, control tokens without a counterpart and
-    padding are the mean row of the source's text tokens.
+    the sequence begins. What no strategy can make, control tokens without a counterpart, padding
+    and what must be quiet are the mean of the rows that are copied: as an output row it gives a
+    probability of at most one in their number, since exp is convex.
 
     Args:
         context: What is known.
@@ -128,9 +155,15 @@ def build_side(
             origin[share.new[has]] = Origin.PREDICTED
         fallen = share.new[~has]
         origin[fallen] = Origin.FALLBACK
-    plain = np.concatenate((fallen, share.lost, np.flatnonzero(origin == Origin.UNUSED)))
+    if side == "output" or tied:
+        quiet = quiet_ids(context, controls, tied=tied)
+        origin[quiet] = Origin.QUIET
+        parts.append((quiet, Combination.empty(len(quiet))))
+    silent = np.flatnonzero((origin == Origin.UNUSED) | (origin == Origin.QUIET))
+    plain = np.concatenate((fallen, share.lost, silent))
     if len(plain):
-        mean = _mean_row(context, side)
+        kept = share.copied[origin[share.copied] == Origin.COPIED]
+        mean = _mean_row(context, side, context.match.source_of[kept])
         all_ids = np.concatenate((dense_ids, plain))
         all_rows = np.concatenate((dense_rows, np.broadcast_to(mean, (len(plain), len(mean)))))
         order = np.argsort(all_ids, kind="stable")
@@ -168,8 +201,10 @@ def build(
     return Plan(first, build_side(context, "output", last, controls=controls, rows=rows))
 
 
-def _mean_row(context: Context, side: Side) -> NDArray[np.float32]:
+def _mean_row(context: Context, side: Side, sources: NDArray[np.integer]) -> NDArray[np.float32]:
     from anyvocab.transplant.strategies.baselines import mean_row
 
-    row: NDArray[np.float32] = mean_row(context, side).float().numpy()
+    row: NDArray[np.float32] = (
+        mean_row(context, side, np.unique(sources) if len(sources) else None).float().numpy()
+    )
     return row

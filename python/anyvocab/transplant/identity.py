@@ -37,6 +37,7 @@ class Origin(IntEnum):
     PREDICTED = 4  # by a learned map or a network
     FALLBACK = 5  # nothing fits: the mean row
     UNUSED = 6  # a hole or padding: no text makes it, and it should not be sampled
+    QUIET = 7  # its source row belongs to a twin: an output row that is hardly ever sampled
 
 
 @dataclass(frozen=True, eq=False)

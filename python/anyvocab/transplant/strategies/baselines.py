@@ -36,11 +36,12 @@ def moments(matrix: Matrix, ids: NDArray[np.integer]) -> tuple[Tensor, Tensor]:
     return mean, second / len(ids) - torch.outer(mean, mean)
 
 
-def mean_row(context: Context, side: Side) -> Tensor:
-    """Return the mean of the rows that stand for text, float64 (D,)."""
+def mean_row(context: Context, side: Side, ids: NDArray[np.integer] | None = None) -> Tensor:
+    """Return the mean of some source rows, float64 (D,); of all that stand for text if left out."""
     import torch
 
-    matrix, ids = context.matrices[side], _trained(context)
+    matrix = context.matrices[side]
+    ids = _trained(context) if ids is None else ids
     mean = torch.zeros(matrix.width, dtype=torch.float64)
     for start in range(0, len(ids), BLOCK):
         mean += matrix.take(ids[start : start + BLOCK]).double().sum(dim=0)
