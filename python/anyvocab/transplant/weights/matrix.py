@@ -17,6 +17,7 @@ from anyvocab.transplant.weights.find import VocabularyTensor
 __all__ = ["Matrix", "RowSource", "Rows", "nonfinite_rows", "torch_dtype", "torch_name"]
 
 BLOCK: Final = 8 << 20  # bytes that are worked on at once
+SCATTERED: Final = 512  # rows gathered at once: the system maps up to 64 KiB around each of them
 ROWS_SHOWN: Final = 5
 _NAMES: Final = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
@@ -156,11 +157,20 @@ class Matrix:
         self._map.close()
 
     def _view(self) -> Any:
-        """Return the stored rows as integers of the same size: every bit pattern survives."""
-        integer = np.dtype(f"u{BITS[self.tensor.dtype] // 8}")
-        count = self.rows * self.width
-        flat = np.frombuffer(self._map, integer, count, offset=self._start)
-        return flat.reshape(self.rows, self.width)
+        """Return the stored rows as bytes, shape (rows, bytes of a row).
+
+        Not as numbers: a file may place them where numbers of their size are not aligned, and
+        numpy would copy the whole matrix first.
+        """
+        flat = np.frombuffer(self._map, np.uint8, self._stop - self._start, offset=self._start)
+        return flat.reshape(self.rows, self._row_bytes)
+
+    def _as_stored(self, data: Any) -> Any:
+        """Return rows of bytes as rows of numbers; no bytes are moved."""
+        torch = import_torch()
+        if not len(data):  # torch gives nothing another type
+            return torch.empty((0, self.width), dtype=self.dtype)
+        return torch.from_numpy(data).view(self.dtype)
 
     def _forget(self, start: int, stop: int) -> None:
         """Give the pages of the file's bytes `start` to `stop` back to the system."""
@@ -178,7 +188,6 @@ class Matrix:
         Raises:
             InvalidValue: An id has no row.
         """
-        torch = import_torch()
         wanted = np.asarray(ids, dtype=np.int64).reshape(-1)
         if wanted.size and not 0 <= int(wanted.min()) <= int(wanted.max()) < self.rows:
             beyond = wanted[(wanted < 0) | (wanted >= self.rows)]
@@ -187,13 +196,12 @@ class Matrix:
                 f"{int(beyond[0])} has no row; there are {self.rows}",
                 field="ids",
             )
-        found = np.empty((wanted.size, self.width), f"u{BITS[self.tensor.dtype] // 8}")
-        step = max(1, BLOCK // max(1, self._row_bytes))
-        for first in range(0, wanted.size, step):
-            part = slice(first, first + step)
+        found = np.empty((wanted.size, self._row_bytes), np.uint8)
+        for first in range(0, wanted.size, SCATTERED):
+            part = slice(first, first + SCATTERED)
             np.take(self._view(), wanted[part], axis=0, out=found[part], mode="clip")
             self._forget(self._start, self._stop)
-        return torch.from_numpy(_signed(found)).view(self.dtype)
+        return self._as_stored(found)
 
     def chunk(self, start: int, stop: int) -> Any:
         """Return rows `start` to `stop`, shape (stop - start, width), in the stored type.
@@ -201,20 +209,19 @@ class Matrix:
         Raises:
             InvalidValue: They are not 0 <= start <= stop <= rows.
         """
-        torch = import_torch()
         if not 0 <= start <= stop <= self.rows:
             raise errors.build(
                 errors.InvalidValue,
                 f"{start} to {stop} is no range of {self.rows} rows",
                 field="start, stop",
             )
-        found = _signed(self._view()[start:stop].copy())
+        found = self._view()[start:stop].copy()
         self._forget(self._start + start * self._row_bytes, self._start + stop * self._row_bytes)
-        return torch.from_numpy(found).view(self.dtype)
+        return self._as_stored(found)
 
     def chunks(self) -> Iterator[Any]:
         """Yield all rows in order, `BLOCK` bytes at a time."""
-        step = max(1, BLOCK // max(1, self._row_bytes))
+        step = max(1, BLOCK // self._row_bytes)
         for start in range(0, self.rows, step):
             yield self.chunk(start, min(start + step, self.rows))
 
@@ -245,8 +252,3 @@ def not_finite(rows: list[int], name: str, file: str | None) -> errors.NumericsE
         file=file,
         fix="use a sound copy of the weights; such rows would spread through the model",
     )
-
-
-def _signed(array: Any) -> Any:
-    """Return the same bytes as signed integers, which every torch has."""
-    return array.view(f"i{array.dtype.itemsize}")
