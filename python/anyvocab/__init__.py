@@ -64,6 +64,7 @@ _MODULE_OF = {
     "bits_per_byte": "anyvocab.evaluate",
     "compression": "anyvocab.evaluate",
     "evaluate_models": "anyvocab.evaluate",
+    "swap": "anyvocab.transplant.swap",
 }
 
 __all__ = [

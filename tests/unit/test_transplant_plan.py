@@ -217,3 +217,44 @@ def test_rows_are_padded_to_a_multiple() -> None:
     assert [padded_rows(size, 64) for size in (1, 64, 65)] == [64, 64, 128]
     with pytest.raises(errors.InvalidValue, match="at least 1"):
         padded_rows(5, 0)
+
+
+def test_a_byte_token_beside_its_text_twin_is_quiet_unless_it_has_a_row_of_its_own() -> None:
+    # code-4k has one token for byte 61; code-2k has `a` and <0x61>
+    context = context_of(SOURCE, TARGET, torch.float32)
+    twins = TARGET.vocabulary.ids_of(b"a").tolist()
+    assert [TARGET.vocabulary.kind(id) for id in twins] == ["text", "byte"]
+    plan = build_side(
+        context,
+        "output",
+        strategies.make("mean"),
+        controls=map_controls(SOURCE, TARGET),
+        rows=len(TARGET.vocabulary),
+    )
+    assert [Origin(int(plan.origin[id])) for id in twins] == [Origin.COPIED, Origin.QUIET]
+    same = build_side(
+        context_of(TARGET, TARGET, torch.float32),
+        "output",
+        strategies.make("mean"),
+        controls=map_controls(TARGET, TARGET),
+        rows=len(TARGET.vocabulary),
+    )
+    assert (same.origin != Origin.QUIET).all()
+
+
+def test_a_quiet_row_has_at_most_the_mean_probability_of_the_copied_ones() -> None:
+    context = context_of(SOURCE, TARGET, torch.float32)
+    plan = build_side(
+        context,
+        "output",
+        strategies.make("mean"),
+        controls=map_controls(SOURCE, TARGET),
+        rows=len(TARGET.vocabulary),
+    )
+    rows = torch.cat(list(apply(plan, context.matrices["output"]))).double()
+    states = torch.randn(20, WIDTH, generator=torch.Generator().manual_seed(1)).double() * 3
+    mass = (states @ rows.T).softmax(dim=-1)
+    copied = int((plan.origin == Origin.COPIED).sum())
+    # the mean row is rounded to float32, and states are below 15 in every one of 6 numbers
+    slack = 1 + 6 * 15 * 8 * torch.finfo(torch.float32).eps
+    assert float(mass[:, plan.origin == Origin.QUIET].max()) <= slack / copied

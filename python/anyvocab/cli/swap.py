@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from pathlib import Path
@@ -331,7 +332,7 @@ def _print_verification(output: Output, done: SwapReport) -> None:
     before, after = found.evaluation["models"][:2]
     rows = [
         [
-            old["name"],
+            old["domain"],
             old["bytes"],
             f"{old['bits_per_byte']:.4f}",
             f"{new['bits_per_byte']:.4f}",
@@ -346,3 +347,11 @@ def _print_verification(output: Output, done: SwapReport) -> None:
         rows,
         numbers=(1, 2, 3, 4, 5),
     )
+    split = after.get("split")
+    if split:
+        parts = []
+        for kind in ("shared", "new"):
+            nats = split[f"{kind}_nats_per_byte"]
+            if nats is not None:
+                parts.append(f"{nats / math.log(2):.4f} in {kind} tokens")
+        output.text("After the swap, bits per byte: " + ", ".join(parts))

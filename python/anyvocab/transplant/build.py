@@ -73,14 +73,16 @@ def quiet_ids(context: Context, controls: ControlMap, *, tied: bool) -> NDArray[
     """
     vocabulary = context.target.vocabulary
     kinds, byte_code = vocabulary.kinds(), vocabulary.kind_code("byte")
-    keeper: dict[int, int] = {}
     quiet: list[int] = [] if tied else list(controls.echoes())
+    takers: dict[int, list[int]] = {}
     for id in context.match.matched().tolist():
-        source = int(context.match.source_of[id])
-        if source not in keeper:
-            keeper[source] = int(vocabulary.ids_of(context.target_tokens[id] or b"")[0])
-        if id != keeper[source] and (not tied or kinds[id] == byte_code):
-            quiet.append(id)
+        takers.setdefault(int(context.match.source_of[id]), []).append(id)
+    for ids in takers.values():
+        if len(ids) == 1:
+            continue
+        order = vocabulary.ids_of(context.target_tokens[ids[0]] or b"").tolist()
+        keeper = min(ids, key=order.index)  # what the tokenizer writes comes first
+        quiet += [id for id in ids if id != keeper and (not tied or kinds[id] == byte_code)]
     return np.unique(np.array(quiet, dtype=np.int64))
 
 

@@ -71,7 +71,7 @@ def swap(
     map: Mapping[str, str] | Sequence[str] = (),
     chat: Policy | None = None,
     tie: Literal["keep", "untie"] = "keep",
-    calibrate: Literal["auto", "off"] = "auto",
+    calibrate: Literal["auto", "off"] = "off",
     pad_multiple: int = 1,
     encoder: Encoder | None = None,
     run: Literal["auto", "always", "never"] = "auto",

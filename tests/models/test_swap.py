@@ -1,0 +1,203 @@
+"""Swaps of the embedded models, end to end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.models
+torch = pytest.importorskip("torch", reason="torch is missing")
+pytest.importorskip("transformers", reason="transformers is missing")
+
+import anyvocab as av  # noqa: E402
+from anyvocab import errors  # noqa: E402
+from anyvocab.cli import main  # noqa: E402
+from anyvocab.pico import path  # noqa: E402
+from anyvocab.pico.data import load_module  # noqa: E402
+from anyvocab.transplant.identity import Origin  # noqa: E402
+from anyvocab.transplant.weights import Checkpoint  # noqa: E402
+
+TEXT = load_module("heapq").text[:3000].encode()
+
+
+@pytest.fixture(scope="module")
+def swapped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, av.SwapReport]:
+    """code-2k, whose matrices are apart, with the tokenizer of code-4k."""
+    out = tmp_path_factory.mktemp("swap") / "new"
+    report = av.swap("pico:code-2k", "pico:code-4k", out, strategy="mean", judge=[TEXT])
+    return out, report
+
+
+def test_the_new_model_passes_every_check(swapped: tuple[Path, av.SwapReport]) -> None:
+    _, report = swapped
+    assert report.verification is not None
+    assert [check.name for check in report.verification.checks if not check.ok] == []
+    assert report.ok
+
+
+def test_bits_per_byte_are_measured_before_and_after(
+    swapped: tuple[Path, av.SwapReport],
+) -> None:
+    out, report = swapped
+    bits = report.bits_per_byte()
+    assert bits is not None
+    before, after = bits
+    assert before < after < 8  # a uniform guess over bytes
+    again = av.bits_per_byte(out, [TEXT]).bits_per_byte
+    assert abs(again - after) < 1e-4 * after  # other batches, float32
+
+
+def test_transformers_loads_it_and_generates(swapped: tuple[Path, av.SwapReport]) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    out, _ = swapped
+    tokenizer: Any = AutoTokenizer.from_pretrained(out)
+    model: Any = AutoModelForCausalLM.from_pretrained(out)
+    ids = tokenizer("def add(first, second):\n", return_tensors="pt")
+    made = model.generate(**ids, max_new_tokens=8, do_sample=False)
+    assert made.shape[1] > ids["input_ids"].shape[1]
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+
+
+def test_what_does_not_belong_to_the_vocabulary_is_the_source_byte_for_byte(
+    swapped: tuple[Path, av.SwapReport],
+) -> None:
+    from safetensors.torch import load_file
+
+    out, _ = swapped
+    before = load_file(path("code-2k") / "model.safetensors")
+    after = load_file(out / "model.safetensors")
+    assert set(before) == set(after)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"model.embed_tokens.weight", "lm_head.weight"}
+    assert all(before[name].dtype == after[name].dtype for name in before)
+
+
+def test_the_same_tokenizer_gives_the_same_weights_bit_for_bit(tmp_path: Path) -> None:
+    for name in ("code-4k", "code-2k"):
+        report = av.swap(f"pico:{name}", f"pico:{name}", tmp_path / name, verification="files")
+        assert report.ok
+        ours = (tmp_path / name / "model.safetensors").read_bytes()
+        assert ours == (path(name) / "model.safetensors").read_bytes()
+
+
+def test_there_and_back_restores_the_rows_of_shared_tokens(tmp_path: Path) -> None:
+    there = av.swap(
+        "pico:code-2k", "pico:code-4k", tmp_path / "there", strategy="mean", verification="off"
+    )
+    back = av.swap(
+        tmp_path / "there", "pico:code-2k", tmp_path / "back", strategy="mean", verification="off"
+    )
+    first, last = Checkpoint.open(path("code-2k")), Checkpoint.open(tmp_path / "back")
+    for side in ("input", "output"):
+        kept = (back.plan.side(side).origin == Origin.COPIED).nonzero()[0]
+        visited = {
+            int(column)
+            for id in (there.plan.side(side).origin == Origin.COPIED).nonzero()[0]
+            for column in there.plan.side(side).combination.row(int(id))[0]
+        }
+        ids = [id for id in kept.tolist() if id in visited]
+        assert len(ids) > 1500
+        assert torch.equal(first.matrix(side).take(ids), last.matrix(side).take(ids))
+
+
+def test_untying_writes_a_head_and_says_so_in_the_configuration(tmp_path: Path) -> None:
+    out = tmp_path / "untied"
+    report = av.swap(
+        "pico:code-4k", "pico:code-2k", out, strategy="front", tie="untie", judge=[TEXT]
+    )
+    assert report.ok
+    assert report.was_tied
+    assert not report.tied
+    assert not json.loads((out / "config.json").read_text())["tie_word_embeddings"]
+    assert Checkpoint.open(out).find("output") is not None
+
+
+def test_padding_rows_are_hardly_ever_sampled(tmp_path: Path) -> None:
+    out = tmp_path / "padded"
+    report = av.swap(
+        "pico:code-4k", "pico:code-2k", out, strategy="mean", pad_multiple=100, judge=[TEXT]
+    )
+    assert report.rows == 2100
+    assert report.verification is not None
+    (padding,) = [check for check in report.verification.checks if check.name == "padding"]
+    assert padding.ok
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    report = av.swap("pico:code-4k", "pico:code-2k", tmp_path / "new", dry_run=True)
+    assert report.out is None
+    assert report.choice is not None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupted_swap_leaves_nothing_at_its_place_and_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from anyvocab.transplant import swap as module
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "new"
+    arguments: dict[str, Any] = {"strategy": "mean", "verification": "files"}
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_card", stop)
+        with pytest.raises(KeyboardInterrupt):
+            av.swap("pico:code-4k", "pico:code-2k", out, **arguments)
+    assert not out.exists()
+    resumed = av.swap("pico:code-4k", "pico:code-2k", out, resume=True, **arguments)
+    assert set(resumed.files.values()) == {"reused"}
+    whole = av.swap("pico:code-4k", "pico:code-2k", tmp_path / "whole", **arguments)
+    assert whole.ok
+    for file in ("model.safetensors", "config.json", "tokenizer.json"):
+        assert (out / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def test_a_folder_that_holds_something_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(errors.OutputExists, match="there is something already"):
+        av.swap("pico:code-4k", "pico:code-2k", tmp_path, strategy="mean")
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strategy": "omp"}, "give --donor MODEL"),
+        ({"strategy": "guess"}, "is no strategy"),
+        ({"strategy": {"input": "last", "output": "front"}}, "tied matrices take one for both"),
+        ({"tie": "knot"}, 'use "keep" or "untie"'),
+        ({"run": "perhaps"}, 'use "auto", "always" or "never"'),
+        ({"corpus": b"one text"}, "give a list"),
+        ({"map": ["<s>"]}, "NEW=OLD"),
+    ],
+)
+def test_bad_options_are_named_before_anything_is_written(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(errors.AnyvocabError, match=message):
+        av.swap("pico:code-4k", "pico:code-2k", tmp_path / "new", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_writes_a_model_and_prints_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "text.py"
+    text.write_bytes(TEXT)
+    out = tmp_path / "new"
+    code = main(
+        ["swap", "pico:code-4k", "pico:code-2k", str(out), "--strategy", "mean"]  # noqa: RUF005
+        + ["--judge", str(text), "--json"]
+    )
+    found = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert found["counts"]["input"]["copied"] > 1800
+    assert found["verification"]["ok"]
+    assert json.loads((out / "swap.json").read_text())["strategy"]["input"]["name"] == "mean"
+    shutil.rmtree(out)
