@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 import numpy as np
@@ -97,7 +98,8 @@ class Ragged:
 
     def to_list(self) -> list[list[int]]:
         """Return the rows as lists of Python ints."""
-        return [row.tolist() for row in self]
+        flat, ends = self.ids.tolist(), self.offsets.tolist()
+        return [flat[start:end] for start, end in pairwise(ends)]
 
 
 class IncrementalEncoder:

@@ -15,6 +15,7 @@ from anyvocab import _core
 from anyvocab._save import _files
 from anyvocab.transplant.card import model_card
 from anyvocab.transplant.configs import Remapped, generation_config, model_config
+from anyvocab.transplant.identity import token_table
 from anyvocab.transplant.ids import IdTranslator
 from anyvocab.vocabulary import KINDS
 
@@ -226,10 +227,14 @@ def token_origins(target: Tokenizer, origins: Iterable[TokenOrigin]) -> dict[str
     token has its `spelling`.
     """
     vocabulary = target.vocabulary
+    tokens = token_table(vocabulary)
+    names = {vocabulary.kind_code(kind): kind for kind in KINDS}
+    kinds = [names[code] for code in vocabulary.kinds().tolist()]
+    encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
     lines = []
     for one in origins:
-        line: dict[str, object] = {"id": one.id, "kind": vocabulary.kind(one.id)}
-        token = vocabulary.token_bytes(one.id)
+        line: dict[str, object] = {"id": one.id, "kind": kinds[one.id]}
+        token = tokens[one.id]
         if token is None:
             line["spelling"] = (vocabulary.spelling(one.id) or b"").decode("utf-8", "replace")
         else:
@@ -243,7 +248,7 @@ def token_origins(target: Tokenizer, origins: Iterable[TokenOrigin]) -> dict[str
                 line[side] = [[id, round(float(weight), 7)] for id, weight in pairs]
         if one.reason:
             line["reason"] = one.reason
-        lines.append(json.dumps(line, ensure_ascii=False, separators=(",", ":")))
+        lines.append(encode(line))
     text = "".join(line + "\n" for line in lines)
     return {ORIGINS: text.encode("utf-8", "surrogatepass")}
 

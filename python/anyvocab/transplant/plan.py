@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
 from anyvocab import errors
 from anyvocab.transplant.identity import Origin
+from anyvocab.transplant.weights.matrix import nonfinite_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -283,10 +285,22 @@ class SidePlan:
         return Explanation(
             Origin(int(self.origin[id])),
             tuple((int(columns[i]), float(weights[i])) for i in order),
-            bool(np.isin(id, self.dense_ids)),
+            _holds(self.dense_ids, id),
             1.0 if self.scale is None else float(self.scale[id]),
             () if self.amounts is None else tuple(map(float, self.amounts[id])),
         )
+
+    def heaviest(self, most: int) -> list[list[tuple[int, float]]]:
+        """Return for every row at most so many source ids with their weights, heaviest first."""
+        ends = self.combination.indptr.tolist()
+        columns, weights = self.combination.columns.tolist(), self.combination.weights.tolist()
+        found = []
+        for start, end in pairwise(ends):
+            pairs = list(zip(columns[start:end], weights[start:end], strict=True))
+            if len(pairs) > 1:
+                pairs.sort(key=lambda pair: -abs(pair[1]))
+            found.append(pairs[:most])
+        return found
 
     def counts(self) -> dict[str, int]:
         """Return how many rows have each origin, by its name in lower case."""
@@ -306,6 +320,11 @@ class SidePlan:
         """Return the plan with every row's sum multiplied."""
         scale = scale if self.scale is None else self.scale * scale
         return replace(self, scale=scale.astype(np.float32), notes=(*self.notes, note))
+
+
+def _holds(ascending: NDArray[np.int64], value: int) -> bool:
+    at = int(np.searchsorted(ascending, value))
+    return at < len(ascending) and int(ascending[at]) == value
 
 
 @dataclass(frozen=True, eq=False)
@@ -363,8 +382,9 @@ def apply(plan: SidePlan, matrix: Matrix, *, chunk_rows: int | None = None) -> I
         if plan.directions is not None and plan.amounts is not None:
             rows += torch.from_numpy(plan.amounts[start:stop]) @ torch.from_numpy(plan.directions)
         made = rows.to(matrix.dtype)
-        if not bool(torch.isfinite(made).all()):
-            row = start + int((~torch.isfinite(made).all(dim=1)).nonzero()[0, 0])
+        bad = nonfinite_rows(made, matrix.width)
+        if bad:
+            row = start + bad[0]
             raise errors.build(
                 errors.InvalidValue,
                 f"row {row} is not finite in {matrix.dtype}",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from anyvocab.transplant.files import TokenOrigin, token_origins
 from anyvocab.transplant.identity import Origin
-from anyvocab.transplant.plan import Plan, SidePlan
+from anyvocab.transplant.plan import Plan
 
 if TYPE_CHECKING:
     from anyvocab.tokenizer import Tokenizer
@@ -20,19 +20,14 @@ SHOWN = 16  # source rows of a combination; the plan's file has them all
 
 def token_origins_of(controls: ControlMap, plan: Plan, size: int) -> Iterator[TokenOrigin]:
     """Yield the origin of every target id, ascending."""
+    names = [origin.name.lower() for origin in Origin]
+    origins = plan.input.origin.tolist()
+    first = plan.input.heaviest(SHOWN)
+    second = None if plan.output is None else plan.output.heaviest(SHOWN)
     for id in range(size):
-        first = plan.input
-        yield TokenOrigin(
-            id,
-            Origin(int(first.origin[id])).name.lower(),
-            _heaviest(first, id),
-            () if plan.output is None else _heaviest(plan.output, id),
-            controls[id].reason if id in controls else "",
-        )
-
-
-def _heaviest(side: SidePlan, id: int) -> tuple[tuple[int, float], ...]:
-    return side.explain(id).sources[:SHOWN]
+        reason = controls[id].reason if id in controls else ""
+        output = () if second is None else second[id]
+        yield TokenOrigin(id, names[origins[id]], first[id], output, reason)
 
 
 def origin_lines(target: Tokenizer, controls: ControlMap, plan: Plan) -> dict[str, bytes]:
