@@ -18,7 +18,7 @@ from anyvocab import errors
 from anyvocab.report.scripts import script_of
 from anyvocab.transplant import strategies
 from anyvocab.transplant.build import build
-from anyvocab.transplant.plan import SIDES, Combination, Plan, Side
+from anyvocab.transplant.plan import SIDES, Combination, Plan, Shifted, Side
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -151,10 +151,12 @@ def fidelity(
     hiding = context.holding_out(hidden)
     matrix = context.matrices[side]
     made = strategies.make(name, options).rows(hiding, side, hidden)
-    guess: Tensor = made.combine(matrix) if isinstance(made, Combination) else made.float()
+    guess: Tensor = (
+        made.combine(matrix) if isinstance(made, Combination | Shifted) else made.float()
+    )
     has = (
         torch.from_numpy(made.lengths() > 0)
-        if isinstance(made, Combination)
+        if isinstance(made, Combination | Shifted)
         else ~torch.isnan(guess).all(dim=1)
     )
     seconds = time.perf_counter() - began

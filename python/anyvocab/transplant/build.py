@@ -10,7 +10,7 @@ import numpy as np
 
 from anyvocab import errors
 from anyvocab.transplant.identity import Origin
-from anyvocab.transplant.plan import Combination, Plan, Side, SidePlan
+from anyvocab.transplant.plan import Combination, Plan, Shifted, Side, SidePlan
 from anyvocab.transplant.strategies import Strategy
 
 if TYPE_CHECKING:
@@ -144,8 +144,14 @@ def build_side(
     empty = share.new[:0]
     dense_ids, dense_rows = empty, np.zeros((0, context.matrices[side].width), np.float32)
     fallen = share.new
+    directions = amounts = None
     if len(share.new):
         made = strategy.rows(context, side, share.new)
+        if isinstance(made, Shifted):
+            directions = made.directions
+            amounts = np.zeros((rows, len(directions)), dtype=np.float32)
+            amounts[share.new] = made.amounts
+            made = made.combination
         if isinstance(made, Combination):
             has = made.lengths() > 0
             parts.append((share.new[has], made.select(np.flatnonzero(has))))
@@ -156,6 +162,8 @@ def build_side(
             dense_ids, dense_rows = share.new[has], numbers[has]
             origin[share.new[has]] = Origin.PREDICTED
         fallen = share.new[~has]
+        if amounts is not None:
+            amounts[fallen] = 0.0
         origin[fallen] = Origin.FALLBACK
     if side == "output" or tied:
         quiet = quiet_ids(context, controls, tied=tied)
@@ -175,6 +183,8 @@ def build_side(
         Combination.scattered(rows, parts),
         dense_ids.astype(np.int64),
         np.ascontiguousarray(dense_rows, dtype=np.float32),
+        directions=directions,
+        amounts=amounts,
     )
 
 

@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["SIDES", "Combination", "Explanation", "Matrix", "Plan", "Side", "SidePlan", "apply"]
+__all__ = [
+    "SIDES",
+    "Combination",
+    "Explanation",
+    "Matrix",
+    "Plan",
+    "Shifted",
+    "Side",
+    "SidePlan",
+    "apply",
+]
 
 Side = Literal["input", "output"]
 SIDES: tuple[Side, ...] = ("input", "output")
@@ -195,6 +205,45 @@ class Combination:
             per_sample_weights=torch.from_numpy(self.weights),
             include_last_offset=True,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Shifted:
+    """Combinations of source rows, plus multiples of a few directions.
+
+    Attributes:
+        combination: n rows.
+        directions: float32[r, D].
+        amounts: float32[n, r]; zeros for a row of nothing.
+    """
+
+    combination: Combination
+    directions: NDArray[np.float32]
+    amounts: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        wanted = (len(self.combination), len(self.directions))
+        if self.amounts.shape != wanted:
+            raise errors.build(
+                errors.InvalidValue,
+                f"amounts have shape {self.amounts.shape}, not {wanted}",
+                field="plan",
+            )
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.combination)
+
+    def lengths(self) -> NDArray[np.int64]:
+        """Return how many source rows each row combines, int64[n]."""
+        return self.combination.lengths()
+
+    def combine(self, matrix: Matrix) -> Tensor:
+        """Return the rows made of `matrix`, float32 (n, D)."""
+        import torch
+
+        shift = torch.from_numpy(self.amounts) @ torch.from_numpy(self.directions)
+        return self.combination.combine(matrix) + shift
 
 
 def _spans(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from anyvocab.transplant.context import Context
-    from anyvocab.transplant.plan import Combination, Side
+    from anyvocab.transplant.plan import Combination, Shifted, Side
 
 __all__ = [
     "ENTRY_POINTS",
@@ -43,7 +43,9 @@ ENTRY_POINTS = "anyvocab.strategies"
 class Strategy(Protocol):
     """Makes rows."""
 
-    def rows(self, context: Context, side: Side, ids: NDArray[np.int64]) -> Combination | Tensor:
+    def rows(
+        self, context: Context, side: Side, ids: NDArray[np.int64]
+    ) -> Combination | Shifted | Tensor:
         """Return the rows of target ids of one side.
 
         Args:
@@ -52,9 +54,9 @@ class Strategy(Protocol):
             ids: Target ids, ascending; none of them stands for nothing.
 
         Returns:
-            A combination of source rows with a row for each id, or the rows themselves, float32
-            (n, D). An empty row, or one of NaN, means: this strategy has none, and the caller
-            falls back to the mean row.
+            A combination of source rows with a row for each id, with multiples of directions added
+            or not, or the rows themselves, float32 (n, D). An empty row, or one of NaN, means: this
+            strategy has none, and the caller falls back to the mean row.
         """
         ...
 
