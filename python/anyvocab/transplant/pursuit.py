@@ -1,13 +1,23 @@
 """Orthogonal matching pursuit for many rows at once: each row from few of many atoms.
 
-Exact selection compares a row's residual with every atom for every pick. Screened selection does
-that only at the picks of `SCREENS`, keeps the best `screen` atoms of each row, and picks exactly
-among them until the next screen. Coefficients are least squares on the support either way.
+Exact selection (`screen=None`) compares a row's residual with every atom for every pick. Screened
+selection does so only before the picks in `SCREENS`, keeps `screen` candidates for each pick until
+the next screen, and picks exactly among them. It is another greedy path, not a worse one: a pick
+that differs changes all later ones. On 29,451 synthetic atoms of width 2048 (a common mean, shared
+directions, a part of their own), k = 64 and screen = 8, first picks agree with exact selection up
+to the 13th (raw) or 27th (centred) on average, 69 % (77 %) of a support is shared, and the mean
+residual is 0.727 against 0.729 (0.7604 against 0.7601) of a row's norm, in a tenth of the time.
+Rows narrower than a few hundred numbers change faster; exact selection is quick for them.
+Coefficients are least squares on the support either way.
 
-The picks among the candidates are a pivoted Cholesky factorisation of their Gram matrix (Batch-OMP:
+Picks among candidates are a pivoted Cholesky factorisation of their Gram matrix (Batch-OMP:
 Rubinstein, Zibulevsky, Elad, 2008), batched over rows. With a ridge, every atom has a private extra
 coordinate of length sqrt(ridge): picks and coefficients are those of plain pursuit in the longer
-space.
+space, so the coefficients are ridge regression on the support.
+
+Results do not depend on which rows are solved together except through the rounding of float32
+products, which decides only between scores that tie within it. Where the processor has tiles (AMX)
+screens use bfloat16 products: candidates at the margin may differ, picks among them do not.
 """
 
 from __future__ import annotations
@@ -23,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SCREENS", "Pursuit", "Solution"]
 
-SCREENS = (0, 2, 8, 16, 32, 48)
+SCREENS = (0, 2, 8, 20, 36, 50)
 """Picks before which all atoms are looked at again; the residual changes fastest at first."""
 
 BATCH = 256  # rows that share one product with all atoms: 30 MB of scores for 30k atoms
