@@ -19,6 +19,11 @@ from anyvocab.transplant.plan import Combination  # noqa: E402
 from anyvocab.transplant.strategies.linear_map import generalised_cross_validation  # noqa: E402
 
 SOURCE, TARGET = av.Tokenizer.load("pico:code-4k"), av.Tokenizer.load("pico:code-2k")
+PLAIN = Context.of(
+    SOURCE, TARGET, {side: TensorMatrix(torch.zeros(4096, 1)) for side in ("input", "output")}
+)
+ROW_OF = Donor.of(TARGET, TARGET, {"input": TensorMatrix(torch.zeros(2048, 1))}).row_of
+NEW = np.array([id for id in PLAIN.match.unmatched() if PLAIN.target_tokens[id]])
 DONOR_STRATEGIES = [
     ("omp", {"k": 8}),
     ("omp-centred", {"k": 8}),
@@ -49,12 +54,7 @@ def pair(
 
     size = len(TARGET.vocabulary)
     given, true, sides = {}, {}, {}
-    plain = Context.of(
-        SOURCE,
-        TARGET,
-        {"input": TensorMatrix(draw(4096, 1))} | {"output": TensorMatrix(draw(4096, 1))},
-    )
-    targets, sources = plain.anchors
+    targets, sources = PLAIN.anchors
     for side in ("input", "output"):
         rows = draw(size, donor_width)
         if families:
@@ -68,13 +68,8 @@ def pair(
         matrix = draw(len(SOURCE.vocabulary), width)
         matrix[sources] = true[side][targets]
         given[side], sides[side] = TensorMatrix(rows), TensorMatrix(matrix.to(dtype))
-    donor = Donor.of(TARGET, TARGET, given)
-    return Context.of(SOURCE, TARGET, sides, donor=donor), true
-
-
-def new_ids(context: Context) -> NDArray[np.int64]:
-    told = np.array([bool(token) for token in context.target_tokens])
-    return np.flatnonzero((context.match.source_of < 0) & told)
+    donor = Donor(given, ROW_OF.copy())
+    return Context(SOURCE, TARGET, sides, PLAIN.match, donor=donor), true
 
 
 def rows_of(context: Context, name: str, side: str, ids: NDArray[np.int64], **options: object):
@@ -85,7 +80,7 @@ def rows_of(context: Context, name: str, side: str, ids: NDArray[np.int64], **op
 @pytest.mark.parametrize(("donor_width", "width"), [(24, 24), (40, 16), (16, 40)])
 def test_a_linear_map_is_recovered_for_any_widths(donor_width: int, width: int) -> None:
     context, true = pair(donor_width=donor_width, width=width)
-    ids = new_ids(context)
+    ids = NEW
     made = rows_of(context, "linear-map", "output", ids)
     # the least ridge is 1e-5 of the mean eigenvalue, and none is below a tenth of the mean
     assert float((made - true["output"][ids]).norm() / true["output"][ids].norm()) < 1e-4
@@ -114,7 +109,7 @@ def test_cross_validation_shrinks_a_map_that_explains_nothing() -> None:
     context, _ = pair(donor_width=64, width=8)
     noise = torch.randn(4096, 8, generator=torch.Generator().manual_seed(9))
     deaf = replace(context, matrices={side: TensorMatrix(noise) for side in ("input", "output")})
-    ids = new_ids(deaf)
+    ids = NEW
     mean = noise[deaf.anchors[1]].mean(dim=0)
     chosen = (rows_of(deaf, "linear-map", "input", ids) - mean).norm()
     least = (rows_of(deaf, "linear-map", "input", ids, ridge=1e-5) - mean).norm()
@@ -124,7 +119,7 @@ def test_cross_validation_shrinks_a_map_that_explains_nothing() -> None:
 @pytest.mark.parametrize(("donor_width", "width"), [(24, 24), (16, 40)])
 def test_a_rotation_with_a_scale_is_recovered(donor_width: int, width: int) -> None:
     context, true = pair(donor_width=donor_width, width=width, rotation=True)
-    ids = new_ids(context)
+    ids = NEW
     made = rows_of(context, "procrustes", "input", ids)
     wanted = true["input"][ids]
     # products of 1,800 anchors in float32
@@ -139,7 +134,7 @@ def test_a_wider_donor_is_cut_to_its_principal_axes() -> None:
         side: TensorMatrix(matrix.tensor @ wide) for side, matrix in context.donor.matrices.items()
     }
     context = replace(context, donor=Donor(given, context.donor.row_of))
-    ids = new_ids(context)
+    ids = NEW
     wanted = true["output"][ids]
     made = rows_of(context, "procrustes", "output", ids)
     assert float((made - wanted).abs().max() / wanted.abs().max()) < 1e-4
@@ -147,7 +142,7 @@ def test_a_wider_donor_is_cut_to_its_principal_axes() -> None:
 
 def test_neighbours_have_the_softmax_of_their_cosines() -> None:
     context, _ = pair()
-    ids = new_ids(context)[:20]
+    ids = NEW[:20]
     made = strategies.make("knn", {"k": 4, "temperature": 0.2}).rows(context, "input", ids)
     assert isinstance(made, Combination)
     pairs = bridge(context, "input")
@@ -167,7 +162,7 @@ def test_neighbours_have_the_softmax_of_their_cosines() -> None:
 def test_interpolation_weights_sum_to_one(weights: str, metric: str) -> None:
     context, _ = pair()
     made = strategies.make("common-interpolation", {"weights": weights, "metric": metric}).rows(
-        context, "input", new_ids(context)
+        context, "input", NEW
     )
     sums = np.add.reduceat(made.weights.astype(np.float64), made.indptr[:-1])
     assert np.abs(sums - 1.0).max() < 16 * 2**-23 * np.abs(made.weights).max()
@@ -177,7 +172,7 @@ def test_a_token_at_an_anchor_is_that_anchor() -> None:
     context, _ = pair()
     assert context.donor is not None
     rows = context.donor.matrices["input"].tensor
-    ids = new_ids(context)[:5]
+    ids = NEW[:5]
     targets, sources = context.anchors
     rows[ids] = rows[targets[10:15]]
     for weights in ("barycentric", "least-squares", "distance"):
@@ -191,7 +186,7 @@ def test_a_token_at_an_anchor_is_that_anchor() -> None:
 
 def test_free_weights_meet_the_row_no_worse_than_those_that_sum_to_one() -> None:
     context, _ = pair()
-    ids = new_ids(context)[:40]
+    ids = NEW[:40]
     pairs = bridge(context, "input")
     place = {int(id): i for i, id in enumerate(pairs.source_ids)}
     anchors = pairs.of_donor().double()
@@ -226,7 +221,7 @@ def test_hidden_rows_are_met_better_than_by_the_mean_row(
 def test_tokens_that_the_donor_lacks_have_no_row(name: str, options: dict[str, object]) -> None:
     context, _ = pair()
     assert context.donor is not None
-    ids = new_ids(context)[:6]
+    ids = NEW[:6]
     context.donor.row_of[ids[[0, 3]]] = -1
     made = strategies.make(name, options).rows(context, "input", ids)
     if name in DENSE:
@@ -243,7 +238,7 @@ def test_half_precision_models_are_no_different(
     name: str, options: dict[str, object], weights: torch.dtype
 ) -> None:
     context, true = pair(dtype=weights, families=60)
-    ids = new_ids(context)
+    ids = NEW
     made = rows_of(context, name, "input", ids, **options)
     assert made.dtype == torch.float32
     assert float(torch.cosine_similarity(made, true["input"][ids], dim=1).mean()) > 0.7
@@ -255,7 +250,7 @@ def test_sides_are_solved_apart_for_tied_and_untied_models(
 ) -> None:
     context, _ = pair()
     assert context.donor is not None
-    ids = new_ids(context)[:4]
+    ids = NEW[:4]
     one = context.donor.matrices["input"]
     tied_donor = replace(context, donor=Donor({"input": one, "output": one}, context.donor.row_of))
     shared = context.matrices["output"]
@@ -273,7 +268,7 @@ def test_more_neighbours_than_anchors_are_all_anchors(
 ) -> None:
     context, _ = pair()
     hidden = context.holding_out(context.anchors[0][5:])
-    ids = new_ids(context)[:3]
+    ids = NEW[:3]
     more = {"k": 64} if "k" in strategies.options_of(name) else options
     made = strategies.make(name, more).rows(hidden, "input", ids)
     if name in DENSE:
@@ -288,7 +283,7 @@ def test_a_donor_that_shares_nothing_is_refused(name: str, options: dict[str, ob
     assert context.donor is not None
     context.donor.row_of[:] = -1
     with pytest.raises(errors.InvalidValue, match="donor"):
-        strategies.make(name, options).rows(context, "input", new_ids(context))
+        strategies.make(name, options).rows(context, "input", NEW)
 
 
 @pytest.mark.parametrize(

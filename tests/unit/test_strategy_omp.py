@@ -21,6 +21,11 @@ from anyvocab.transplant.pursuit import Pursuit  # noqa: E402
 from anyvocab.transplant.roles import map_controls  # noqa: E402
 
 SOURCE, TARGET = av.Tokenizer.load("pico:code-4k"), av.Tokenizer.load("pico:code-2k")
+PLAIN = Context.of(
+    SOURCE, TARGET, {side: TensorMatrix(torch.zeros(4096, 1)) for side in ("input", "output")}
+)
+ROW_OF = Donor.of(TARGET, TARGET, {"input": TensorMatrix(torch.zeros(2048, 1))}).row_of
+NEW = np.array([id for id in PLAIN.match.unmatched() if PLAIN.target_tokens[id]])
 EPS = float(np.finfo(np.float32).eps)
 
 
@@ -153,23 +158,12 @@ def donated(
     map = torch.randn(donor_width, width, generator=generator) / donor_width**0.5
     matrix = torch.randn(len(SOURCE.vocabulary), width, generator=generator)
     given = TensorMatrix(rows.to(dtype))
-    donor = Donor.of(TARGET, TARGET, {"input": given, "output": given})
-    context = Context.of(
-        SOURCE,
-        TARGET,
-        {"input": TensorMatrix(matrix)} | {"output": TensorMatrix(matrix)},
-        donor=donor,
-    )
-    targets, sources = context.anchors
+    targets, sources = PLAIN.anchors
     matrix[sources] = rows[targets] @ map
     matrix = matrix.to(dtype)
     sides = {side: TensorMatrix(matrix) for side in ("input", "output")}
-    return Context.of(SOURCE, TARGET, sides, donor=donor), map
-
-
-def new_ids(context: Context) -> NDArray[np.int64]:
-    told = np.array([bool(token) for token in context.target_tokens])
-    return np.flatnonzero((context.match.source_of < 0) & told)
+    donor = Donor({"input": given, "output": given}, ROW_OF.copy())
+    return Context(SOURCE, TARGET, sides, PLAIN.match, donor=donor), map
 
 
 def test_sparse_combinations_of_anchors_are_found_again() -> None:
@@ -177,7 +171,7 @@ def test_sparse_combinations_of_anchors_are_found_again() -> None:
     assert context.donor is not None
     rows = context.donor.matrices["input"].tensor
     targets, sources = context.anchors
-    ids = new_ids(context)[:30]
+    ids = NEW[:30]
     rng = np.random.default_rng(0)
     picks = np.stack([rng.choice(len(targets), 3, replace=False) for _ in ids])
     wanted = rng.uniform(1.0, 2.0, picks.shape).astype(np.float32)
@@ -197,7 +191,7 @@ def test_sparse_combinations_of_anchors_are_found_again() -> None:
 
 def test_centred_rows_are_the_mean_row_and_deviations_from_it() -> None:
     context, _ = donated()
-    ids = new_ids(context)[:9]
+    ids = NEW[:9]
     made = strategies.make("omp-centred", {"k": 5}).rows(context, "input", ids)
     assert isinstance(made, Shifted)
     _, sources = context.anchors
@@ -214,7 +208,7 @@ def test_centred_rows_are_the_mean_row_and_deviations_from_it() -> None:
 def test_centred_picks_and_weights_are_ridge_regression_on_unit_anchors() -> None:
     context, _ = donated()
     assert context.donor is not None
-    ids = new_ids(context)[:5]
+    ids = NEW[:5]
     made = strategies.make("omp-centred", {"k": 7, "ridge": 0.1}).rows(context, "input", ids)
     assert isinstance(made, Shifted)
     targets, sources = context.anchors
@@ -233,7 +227,7 @@ def test_centred_picks_and_weights_are_ridge_regression_on_unit_anchors() -> Non
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_models_are_combined(name: str, dtype: torch.dtype) -> None:
     context, _ = donated(width=16, donor_width=32, dtype=dtype)
-    made = strategies.make(name, {"k": 20}).rows(context, "input", new_ids(context)[:50])
+    made = strategies.make(name, {"k": 20}).rows(context, "input", NEW[:50])
     assert (made.lengths() > 0).all()
     assert torch.isfinite(made.combine(context.matrices["input"])).all()
 
@@ -242,7 +236,7 @@ def test_half_precision_models_are_combined(name: str, dtype: torch.dtype) -> No
 def test_tokens_that_the_donor_lacks_have_empty_rows(name: str) -> None:
     context, _ = donated()
     assert context.donor is not None
-    ids = new_ids(context)[:6]
+    ids = NEW[:6]
     context.donor.row_of[ids[[1, 4]]] = -1
     made = strategies.make(name, {"k": 3}).rows(context, "output", ids)
     assert made.lengths().tolist() == [3, 0, 3, 3, 0, 3]
@@ -256,7 +250,7 @@ def test_the_shortest_anchors_are_left_out_on_request() -> None:
     targets, sources = context.anchors
     rows = context.donor.matrices["input"].tensor
     rows[targets[5]] *= 1e-3
-    ids = new_ids(context)[:1]
+    ids = NEW[:1]
     rows[ids[0]] = rows[targets[5]]
     for tokens, expected in (("all", True), ("trained", False)):
         made = strategies.make("omp-centred", {"k": 64, "tokens": tokens}).rows(
