@@ -7,6 +7,8 @@ import json
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import anyvocab as av
 from anyvocab import errors
@@ -307,8 +309,20 @@ def test_literals_and_text_are_rewritten_and_code_is_not() -> None:
 
 
 def test_a_replacement_may_not_open_a_block() -> None:
-    with pytest.raises(errors.ChatTemplateError, match="it opens a block"):
+    with pytest.raises(errors.ChatTemplateError, match="a replacement opens a block"):
         rewrite("<s>", {"<s>": "{{ x }}"})
+
+
+@given(st.lists(st.sampled_from([*"{}%#'\"\\<s>-", "raw", "endraw", "{%", "%}", "<s>", "\n"])))
+def test_replacing_a_token_by_itself_changes_no_template(parts: list[str]) -> None:
+    template = "".join(parts)
+    assert rewrite(template, {"<s>": "<s>"}) == template
+
+
+def test_rewriting_is_one_pass_over_a_template_of_any_size() -> None:
+    replacements = {f"<|{i}|>": f"<|{i + 1}|>" for i in range(300)}
+    template = "{{ '' }}" * 30_000  # as many literals as the limit leaves room for
+    assert rewrite(template, replacements) == template
 
 
 def test_unclosed_blocks_and_literals_are_copied() -> None:
