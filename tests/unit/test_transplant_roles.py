@@ -123,6 +123,14 @@ def test_an_end_that_also_begins_is_no_end_of_turns(fixtures: Path) -> None:
     assert controls["<|eot_id|>"] == (151645,)
 
 
+def test_among_several_ends_the_first_declared_one_counts(fixtures: Path) -> None:
+    # These models end a story with `<s>`, and their generation_config.json says so first.
+    source = av.Tokenizer.load(fixtures / "models" / "stories260K")
+    target = tiny_with("<|endoftext|>", eos_token="<|endoftext|>")
+    controls = map_controls(source, target)
+    assert (controls[FIRST].sources, controls.unclaimed) == ((1,), (0, 2))
+
+
 def test_roles_stand_in_for_those_the_source_lacks(fixtures: Path) -> None:
     controls = map_controls(load(fixtures, "gpt2"), load(fixtures, "llama3"))
     row = controls[128009]
@@ -141,6 +149,12 @@ def test_a_padding_token_the_source_lacks_takes_its_end() -> None:
         "<unk>": (),
         "<|fim_middle|>": (),
     }
+
+
+def test_padding_takes_the_end_of_texts_not_that_of_turns(fixtures: Path) -> None:
+    source = instructed(load(fixtures, "qwen2"), eos_token_id=[151645, 151643])
+    controls = map_controls(source, tiny_with("<pad>", pad_token="<pad>"))
+    assert controls[FIRST].sources == (151643,)
 
 
 def test_a_token_without_counterpart_is_not_cut_into_its_characters() -> None:

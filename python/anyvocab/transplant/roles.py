@@ -332,9 +332,8 @@ class _Matcher:
             role in _GENERAL_ROLES,
             _rank(role),
             -len(shared),
-            # What also ends turns is another kind of end; what also pads is not.
+            # What also ends turns is another kind of end; what also begins or pads is not.
             len(extra.difference(_GENERAL_ROLES)),
-            len(extra),
             self.old.by_role[role].index(id),
         )
 
@@ -366,5 +365,5 @@ class _Matcher:
         return None
 
     def stands_in(self, role: str, id: int) -> tuple[int, int, int]:
-        roles = self.old.vocabulary.roles_of(id)
-        return not self.old.declared(role, id), len(roles), self.old.by_role[role].index(id)
+        specific = set(self.old.vocabulary.roles_of(id)).difference(_GENERAL_ROLES)
+        return not self.old.declared(role, id), len(specific), self.old.by_role[role].index(id)
