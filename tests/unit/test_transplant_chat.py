@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -265,6 +267,16 @@ def test_hostile_templates_are_named_errors_and_stop_no_others() -> None:
     for (rendered,), (template, reason) in zip(hostile, HOSTILE.items(), strict=True):
         assert rendered.text is None, template
         assert reason in rendered.error
+
+
+@needs_jinja
+def test_nothing_is_imported_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "jinja2.py").write_text("raise SystemExit('imported')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", ["", *sys.path])
+    assert render("{{ 1 + 1 }}", [{}])[0].text == "2"
 
 
 @needs_jinja

@@ -441,6 +441,12 @@ def test_the_card_names_its_base_its_numbers_and_its_licence() -> None:
     assert "/home/someone" not in text
 
 
+def test_notes_are_plain_text_in_the_card() -> None:
+    text = card(notes=["eos_token_id: left out: 2 </s>", "_x_ *y* [z](u) `c` | \\"])
+    assert "- eos_token_id: left out: 2 \\</s\\>\n" in text
+    assert "- \\_x\\_ \\*y\\* \\[z\\](u) \\`c\\` \\| \\\\\n" in text
+
+
 def test_a_path_is_no_base_model() -> None:
     assert "base_model" not in card(source="/models/base")
     assert "base_model" not in card(source="pico:code-4k")
