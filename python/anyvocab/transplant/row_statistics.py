@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["OUTLYING", "RowStatistics", "Suspect", "row_statistics"]
 
 CHUNK_NUMBERS = 1 << 22  # float32 numbers that exist at once: 16 MiB
-NEAREST_PRODUCTS = 1 << 37  # multiplications spent on nearest rows: some seconds on one core
+NEAREST_PRODUCTS = 1 << 36  # multiplications spent on nearest rows: some seconds on one core
 OUTLYING = 6.0  # robust standard deviations: of 100,000 normal numbers 0.0002 are further out
+FEW = 32  # rows of an origin: fewer have no distribution of their own
 _SIGMA = 1.4826  # times the median deviation: the standard deviation of a normal distribution
 _FAR = 99.0  # what a row of zeros counts as
 _IDLE = (Origin.UNUSED, Origin.QUIET)  # odd by design: nothing samples them
@@ -32,12 +33,12 @@ _IDLE = (Origin.UNUSED, Origin.QUIET)  # odd by design: nothing samples them
 
 @dataclass(frozen=True)
 class Suspect:
-    """A new row unlike the rows of the source.
+    """A new row unlike the rows of the source and unlike the rows that were made as it was.
 
     Attributes:
         id: Its target id.
         norm_score: How many robust standard deviations the logarithm of its length is away from
-            the median of the source's rows.
+            the median of the source's rows, or of the rows of its origin where that is less.
         cosine_score: The same for its cosine with the source's mean row.
     """
 
@@ -72,15 +73,47 @@ class RowStatistics:
     nearest: NDArray[np.int32]
     nearest_cosines: NDArray[np.float32]
 
-    def scores(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return robust z-scores of every new row, by length and by direction, float32[R] each."""
-        return (
-            _robust(_log(self.norms), _log(self.source_norms)),
-            _robust(self.cosines, self.source_cosines),
+    def unlike_source(self, side: SidePlan, *, outlying: float = OUTLYING) -> tuple[int, int]:
+        """Return how many made rows are unlike the source's, and how many were made.
+
+        Where these are most of them the way of making rows is at fault, or rather at work: means
+        are shorter than what they are means of.
+        """
+        made = _made(side)
+        far = np.maximum(
+            np.abs(_robust(_log(self.norms[made]), _log(self.source_norms))),
+            np.abs(_robust(self.cosines[made], self.source_cosines)),
         )
+        return int((far >= outlying).sum()), len(made)
+
+    def scores(self, side: SidePlan) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return robust z-scores of every row by length and by direction, float32[R] each.
+
+        Of the score among the source's rows and the one among the rows of the same origin the
+        smaller counts. Copies, and rows that are odd by design, have 0.
+
+        Args:
+            side: The plan they were made by.
+        """
+        made = _made(side)
+        found = []
+        for own, theirs in (
+            (_log(self.norms), _log(self.source_norms)),
+            (self.cosines, self.source_cosines),
+        ):
+            scores = np.zeros(len(side), dtype=np.float32)
+            scores[made] = _robust(own[made], theirs)
+            for origin in np.unique(side.origin[made]):
+                group = made[side.origin[made] == origin]
+                if len(group) >= FEW:
+                    among = _robust(own[group], own[group])
+                    nearer = np.abs(among) < np.abs(scores[group])
+                    scores[group] = np.where(nearer, among, scores[group])
+            found.append(scores)
+        return found[0], found[1]
 
     def suspects(self, side: SidePlan, *, outlying: float = OUTLYING) -> list[Suspect]:
-        """Return the made rows that are unlike the source's, the most unlike first.
+        """Return the made rows that are unlike the others, the most unlike first.
 
         Copies are left out, whatever they look like: they are the source's. So are rows that are
         odd by design, those of padding and of twins.
@@ -89,10 +122,9 @@ class RowStatistics:
             side: The plan they were made by.
             outlying: From which score on.
         """
-        by_norm, by_cosine = self.scores()
+        by_norm, by_cosine = self.scores(side)
         score = np.maximum(np.abs(by_norm), np.abs(by_cosine))
-        made = ~side.verbatim() & ~np.isin(side.origin, _IDLE)
-        ids = np.flatnonzero(made & (score >= outlying))
+        ids = np.flatnonzero(score >= outlying)
         ids = ids[np.argsort(-score[ids], kind="stable")]
         return [Suspect(int(i), float(by_norm[i]), float(by_cosine[i])) for i in ids]
 
@@ -103,7 +135,13 @@ class RowStatistics:
             mine = self.norms[side.origin == origin]
             if len(mine):
                 found[origin.name.lower()] = _middle(mine)
-        return {"median_norms": found, "suspects": len(self.suspects(side))}
+        unlike, made = self.unlike_source(side)
+        return {
+            "median_norms": found,
+            "made": made,
+            "unlike_source": unlike,
+            "suspects": len(self.suspects(side)),
+        }
 
 
 def row_statistics(
@@ -132,10 +170,16 @@ def row_statistics(
     norms, cosines = _looked_at(after, direction)
     nearest = np.full(after.rows, -1, dtype=np.int32)
     nearest_cosines = np.full(after.rows, np.nan, dtype=np.float32)
-    made = np.flatnonzero(~side.verbatim() & ~np.isin(side.origin, _IDLE) & (norms > 0))
+    made = _made(side)
+    made = made[norms[made] > 0]
     if len(made) and len(made) * before.rows * before.width <= products:
         nearest[made], nearest_cosines[made] = _nearest(before, after, made)
     return RowStatistics(source_norms, source_cosines, norms, cosines, nearest, nearest_cosines)
+
+
+def _made(side: SidePlan) -> NDArray[np.int64]:
+    """Return the rows that are neither copies nor odd by design, ascending."""
+    return np.flatnonzero(~side.verbatim() & ~np.isin(side.origin, _IDLE))
 
 
 def _chunks(matrix: Matrix) -> Iterator[tuple[int, Tensor]]:
