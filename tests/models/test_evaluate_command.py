@@ -44,7 +44,10 @@ def test_two_models_give_a_table(code: Path, capsys: pytest.CaptureFixture[str])
     ):
         assert words in printed.out
     assert "erplexity" not in printed.out
-    assert printed.err.splitlines()[0] == "pico:code-4k: code.py ..."
+    assert printed.err.splitlines()[:2] == [
+        "pico:code-4k: loading ...",
+        "pico:code-4k: code.py ...",
+    ]
 
 
 def test_a_copy_of_a_model_is_its_twin_in_a_document_and_a_page(
@@ -125,7 +128,13 @@ def test_wrong_usage_is_exit_code_2(
     assert words in capsys.readouterr().err
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process there")
+def processor_time(pid: int) -> float:
+    """Return the seconds of processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to read times from")
 def test_ctrl_c_ends_an_evaluation_within_a_second(tmp_path: Path) -> None:
     text = tmp_path / "long.txt"
     text.write_text("def f(x):\n    return x\n" * 100_000)
@@ -134,16 +143,22 @@ def test_ctrl_c_ends_an_evaluation_within_a_second(tmp_path: Path) -> None:
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
     ) as process:
         assert process.stderr is not None
-        assert process.stderr.readline().strip() == b"pico:code-4k: long.txt ..."
+        assert process.stderr.readline().strip() == b"pico:code-4k: loading ..."
+        assert process.stderr.readline().strip() == b"pico:code-4k: long ..."
         time.sleep(0.3)
-        start = time.monotonic()
+        before = processor_time(process.pid)
         os.kill(process.pid, signal.SIGINT)
-        _, said = process.communicate(timeout=60)
-        waited = time.monotonic() - start
+        said = process.stderr.readline()
+        # One thread works, so its time is the clock's on a machine that does nothing else; on a
+        # loaded one, and tests load it, the clock would say more.
+        used = processor_time(process.pid) - before  # a process that ended can still be read
+        try:
+            process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert said.strip() == b"interrupted"
     assert process.returncode == 130
-    assert b"interrupted" in said
-    # The bound is one second; a loaded machine may be slow to take the process down.
-    assert waited < 3.0, f"{waited:.1f} s"
+    assert used < 1.0, f"{used:.2f} s"
