@@ -77,15 +77,18 @@ def cosines(
     queries: NDArray[np.floating[Any]], keys: NDArray[np.floating[Any]]
 ) -> NDArray[np.float64]:
     """Return the cosine of every query and every key, float64 (n, K), of vectors in steps."""
-    products: NDArray[np.float64] = np.asarray(queries @ keys.T, dtype=np.float64)
-    return np.divide(products, squared_steps(queries))
+    products = (queries @ keys.T).astype(np.float64)
+    found: NDArray[np.float64] = products / squared_steps(queries)
+    return found
 
 
 def paired_cosines(
     left: NDArray[np.floating[Any]], right: NDArray[np.floating[Any]]
 ) -> NDArray[np.float64]:
     """Return the cosine of every row of `left` and the same row of `right`, float64 (n,)."""
-    return np.einsum("ne,ne->n", left, right).astype(np.float64) / squared_steps(left)
+    products = np.einsum("ne,ne->n", left, right).astype(np.float64)
+    found: NDArray[np.float64] = products / squared_steps(left)
+    return found
 
 
 def nearest(
