@@ -50,6 +50,7 @@ th { text-align: left; font-weight: 600; color: var(--soft); font-size: .85rem; 
 th, td { padding: .28rem .7rem .28rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; }
 td.n, th.n { text-align: right; white-space: nowrap; } td.bars { min-width: 7rem; width: 40%; }
+.made { min-width: 10rem; }
 code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 code { font-size: .92em; background: var(--t1); border-radius: .2rem; padding: .05rem .25rem;
   white-space: pre-wrap; overflow-wrap: anywhere; }

@@ -227,7 +227,8 @@ def _nearest(
 def _log(norms: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return logarithms; a row of zeros has minus infinity."""
     with np.errstate(divide="ignore"):
-        return np.log(norms)
+        logarithms: NDArray[np.float32] = np.log(norms)
+    return logarithms
 
 
 def _robust(values: NDArray[np.float32], reference: NDArray[np.float32]) -> NDArray[np.float32]:

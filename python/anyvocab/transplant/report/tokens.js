@@ -6,6 +6,7 @@
   const data = JSON.parse(document.getElementById("token-data").textContent);
   const count = data.text.length;
   const PAGE = 50;
+  const AS_FIRST = 15; // instead of a number of sources: those of the first side
 
   const decoded = (text) => {
     const raw = atob(text);
@@ -28,7 +29,7 @@
     const starts = new Uint32Array(count + 1);
     const weighed = new Uint32Array(count + 1);
     for (let i = 0; i < count; i++) {
-      const n = flags[i] & 15;
+      const n = (flags[i] & 15) === AS_FIRST ? 0 : flags[i] & 15;
       starts[i + 1] = starts[i] + n;
       weighed[i + 1] = weighed[i] + (flags[i] & 128 ? 0 : n);
     }
@@ -52,11 +53,6 @@
     }
     return made;
   };
-  for (const side of data.sides) {
-    if (side.flags === null) Object.assign(side, { // combined as on the first side
-      flags: data.sides[0].flags, sources: data.sides[0].sources, weights: data.sides[0].weights,
-    });
-  }
   const sides = data.sides.map(opened);
 
   const state = { side: 0, query: "", origin: -1, kind: -1, sort: "id", down: false, page: 0 };
@@ -74,12 +70,14 @@
   const number = (value) => value.toLocaleString("en");
   const part = (id) => document.getElementById("token-" + id);
 
+  const teller = (i) => ((side.flags[i] & 15) === AS_FIRST ? sides[0] : side);
+
   const KEYS = {
     id: (i) => i,
     token: null, // by text, below
     kind: (i) => kinds[i],
     origin: (i) => side.origin[i],
-    sources: (i) => side.flags[i] & 15,
+    sources: (i) => teller(i).flags[i] & 15,
     norm: (i) => side.norm[i],
     score: (i) => side.score[i],
     nearest: (i) => side.cosine[i],
@@ -133,16 +131,17 @@
   };
 
   const sources = (i) => {
-    const cell = element("td");
-    const n = side.flags[i] & 15;
+    const cell = element("td", "made");
+    const from = teller(i);
+    const n = from.flags[i] & 15;
     const equal = side.flags[i] & 128;
     for (let k = 0; k < n; k++) {
       if (k) cell.append(" ");
       if (!equal) {
-        const weight = side.weights[side.weighed[i] + k] / 1000;
+        const weight = from.weights[from.weighed[i] + k] / 1000;
         cell.append(element("small", "", weight.toFixed(2)), "\u00a0");
       }
-      cell.append(spelled(side.source(side.starts[i] + k)));
+      cell.append(spelled(from.source(from.starts[i] + k)));
     }
     const more = [];
     if (side.flags[i] & 16) more.push("and more");
@@ -159,7 +158,8 @@
     token.append(element("code", "", data.text[i]));
     const origin = element("td", "nowrap");
     const name = data.origins[side.origin[i]];
-    origin.append(dot(name[1]), name[0]);
+    origin.append(dot(name[1]), element("span", "wide", name[0]));
+    origin.title = name[0];
     made.append(element("td", "n", i), token, element("td", "wide", data.kinds[kinds[i]]));
     made.append(origin, sources(i));
     if (side.norm) {

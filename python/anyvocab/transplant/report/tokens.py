@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from anyvocab.transplant.plan import SidePlan
+    from anyvocab.transplant.plan import Side, SidePlan
     from anyvocab.transplant.result import SwapReport
     from anyvocab.transplant.row_statistics import RowStatistics
     from anyvocab.vocabulary import Vocabulary
@@ -29,8 +30,9 @@ SHOWN = 8  # source rows of a combination; the plan's file has them all
 LONGEST = 48  # characters of a token
 PLAIN_SUSPECTS, PLAIN_NEW = 40, 60  # rows without a script
 SOURCES = 1_000_000  # on the page in all: 4 to 7 bytes each
-_COMBINED = ("sources", "weights", "flags")
-_LONG, _DENSE, _NEAR, _EQUAL = 16, 64, 32, 128  # flags of a row, above the number of its sources
+_AS_FIRST = 15  # instead of a number of sources: those of the first side
+_ALIKE = 1e-4  # deviation of weights that are called the same
+_MORE, _NEAR, _DENSE, _EQUAL = 16, 32, 64, 128  # flags of a row, above the number of its sources
 _STEP = 1000  # weights and scales are whole numbers of thousandths
 
 COLOURS = {
@@ -162,14 +164,13 @@ def packed(report: SwapReport) -> dict[str, Any]:
     names = list(dict.fromkeys(vocabulary.kind(id) for id in _firsts(vocabulary.kinds())))
     code_of = {vocabulary.kind_code(name): at for at, name in enumerate(names)}
     kinds = np.array([code_of.get(code, 0) for code in range(256)], np.uint8)[vocabulary.kinds()]
-    sides: list[dict[str, Any]] = []
     most = _most_sources(report)
-    for side in report.counts:
-        plan = report.plan.side("output" if side == "output" else "input")
-        one = _side(side, plan, report.row_statistics.get(side), size, most)
-        if sides and all(one[name] == sides[0][name] for name in _COMBINED):
-            one |= dict.fromkeys(_COMBINED)  # as on the first side
-        sides.append(one)
+    plans = {name: report.plan.side(_side_of(name)) for name in report.counts}
+    shown = [_shown_sources(plan, size, most) for plan in plans.values()]
+    sides = [
+        _side(name, plan, report.row_statistics.get(name), sources, shown[0] if at else None)
+        for at, ((name, plan), sources) in enumerate(zip(plans.items(), shown, strict=True))
+    ]
     return {
         "text": _all_shown(vocabulary),
         "source": _all_shown(report.source.vocabulary),
@@ -181,35 +182,89 @@ def packed(report: SwapReport) -> dict[str, Any]:
     }
 
 
+def _side_of(name: str) -> Side:
+    return "output" if name == "output" else "input"
+
+
 def _firsts(codes: NDArray[np.uint8]) -> list[int]:
     return [int(at) for at in np.sort(np.unique(codes, return_index=True)[1])]
 
 
 def _most_sources(report: SwapReport) -> int:
     """Return how many sources of a row are shown, so that a page stays small enough to open."""
-    lengths = [
-        report.plan.side("output" if side == "output" else "input").combination.lengths()
-        for side in report.counts
-    ]
+    lengths = [report.plan.side(_side_of(side)).combination.lengths() for side in report.counts]
     for most in range(SHOWN, 2, -1):
         if sum(int(np.minimum(one, most).sum()) for one in lengths) <= SOURCES:
             return most
     return 2
 
 
+@dataclass(frozen=True, eq=False)
+class _Sources:
+    """What is shown of the combinations of a side.
+
+    Attributes:
+        ids: int32[V, most]: source ids; -1 where a row has fewer.
+        weights: float32[V, most].
+        equal: bool[V]: whether all of a row weigh the same, and together 1.
+        more: bool[V]: whether a row has more.
+    """
+
+    ids: NDArray[np.int32]
+    weights: NDArray[np.float32]
+    equal: NDArray[np.bool_]
+    more: NDArray[np.bool_]
+
+    def same(self, other: _Sources) -> NDArray[np.bool_]:
+        """Return which rows show the same, bool[V]."""
+        alike: NDArray[np.bool_] = (self.ids == other.ids).all(axis=1)
+        alike &= (self.weights == other.weights).all(axis=1)
+        alike &= (self.equal == other.equal) & (self.more == other.more)
+        return alike
+
+
+def _shown_sources(plan: SidePlan, size: int, most: int) -> _Sources:
+    """Return the heaviest sources of every row.
+
+    Rows of up to `most` sources keep their order, which is the order of a token's pieces.
+    """
+    parts = plan.combination.select(slice(0, size))
+    lengths = parts.lengths()
+    row = np.repeat(np.arange(size), lengths)
+    rank = np.arange(len(row)) - np.repeat(parts.indptr[:-1], lengths)
+    columns, weights = parts.columns, parts.weights
+    long = lengths > most
+    if long.any():
+        order = np.lexsort((np.where(long[row], -np.abs(weights), rank), row))
+        columns, weights = columns[order], weights[order]
+    share = 1.0 / np.maximum(lengths, 1)
+    off = np.bincount(row, np.abs(weights - share[row]), minlength=size)
+    kept = rank < most
+    ids = np.full((size, most), -1, dtype=np.int32)
+    heavy = np.zeros((size, most), dtype=np.float32)
+    ids[row[kept], rank[kept]], heavy[row[kept], rank[kept]] = columns[kept], weights[kept]
+    return _Sources(ids, heavy, (off < _ALIKE) & ~long, long)
+
+
 def _side(
-    name: str, plan: SidePlan, rows: RowStatistics | None, size: int, most: int
+    name: str,
+    plan: SidePlan,
+    rows: RowStatistics | None,
+    sources: _Sources,
+    first: _Sources | None,
 ) -> dict[str, Any]:
-    lengths, columns, weights, equal = _heaviest(plan, size, most)
-    flags = lengths.astype(np.uint8) | np.where(equal, _EQUAL, 0).astype(np.uint8)
-    flags |= np.where(plan.combination.lengths()[:size] > most, _LONG, 0).astype(np.uint8)
+    size = len(sources.ids)
+    told = np.ones(size, dtype=np.bool_) if first is None else ~sources.same(first)
+    number = np.where(told, (sources.ids >= 0).sum(axis=1), _AS_FIRST).astype(np.uint8)
+    flags = number | np.where(sources.equal, _EQUAL, 0).astype(np.uint8)
+    flags |= np.where(sources.more, _MORE, 0).astype(np.uint8)
     flags[plan.dense_ids[plan.dense_ids < size]] |= _DENSE
-    told = ~np.repeat(equal, lengths)
+    there = (sources.ids >= 0) & told[:, None]
     found: dict[str, Any] = {
         "name": name,
         "origin": _digits(plan.origin[:size]),
-        "sources": _triples(columns),
-        "weights": _signed(np.round(weights[told] * _STEP)),
+        "sources": _triples(sources.ids[there]),
+        "weights": _signed(np.round(sources.weights[there & ~sources.equal[:, None]] * _STEP)),
     }
     if plan.scale is not None:
         scale = np.clip(np.round(plan.scale[:size] * _STEP), 0, 65535)
@@ -228,29 +283,6 @@ def _side(
             found["cosine"] = _signed(np.round(rows.nearest_cosines[:size][near] * 32767))
     found["flags"] = _base64(flags)
     return found
-
-
-def _heaviest(
-    plan: SidePlan, size: int, most: int
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32], NDArray[np.bool_]]:
-    """Return each row's sources as shown: number, ids, weights; and whether all weigh the same.
-
-    Rows of up to `most` sources keep their order, which is the order of a token's pieces.
-    """
-    parts = plan.combination.select(slice(0, size))
-    lengths = parts.lengths()
-    row = np.repeat(np.arange(size), lengths)
-    rank = np.arange(len(row)) - np.repeat(parts.indptr[:-1], lengths)
-    columns, weights = parts.columns, parts.weights
-    long = lengths > most
-    if long.any():
-        order = np.lexsort((np.where(long[row], -np.abs(weights), rank), row))
-        columns, weights = columns[order], weights[order]
-    share = 1.0 / np.maximum(lengths, 1)
-    off = np.bincount(row, np.abs(weights - share[row]), minlength=size)
-    equal = (off < 1e-4) & ~long
-    kept = rank < most
-    return np.minimum(lengths, most), columns[kept], weights[kept], equal
 
 
 def _digits(codes: NDArray[np.uint8]) -> str:
@@ -279,7 +311,7 @@ def _plain(report: SwapReport) -> str:
     rows = report.row_statistics.get(side)
     suspects = [] if rows is None else [one.id for one in rows.suspects(plan)[:PLAIN_SUSPECTS]]
     made = np.isin(plan.origin, [Origin.COMPOSED, Origin.PREDICTED, Origin.FALLBACK])
-    new = [int(id) for id in np.flatnonzero(made) if int(id) not in set(suspects)][:PLAIN_NEW]
+    new = np.setdiff1d(np.flatnonzero(made), suspects)[:PLAIN_NEW].tolist()
     ids = [id for id in (*suspects, *new) if id < report.target_ids]
     if not ids:
         return ""
@@ -300,7 +332,7 @@ def _row(report: SwapReport, plan: SidePlan, id: int) -> list[str]:
         str(id),
         f"<code>{text(shown_token(vocabulary, id))}</code>",
         text(vocabulary.kind(id)),
-        f"{dot(COLOURS[origin])}{origin.name.lower()}",
+        f'{dot(COLOURS[origin])}<span class="wide">{origin.name.lower()}</span>',
         spelled_sources(report, plan.explain(id).sources),
     ]
 
@@ -317,4 +349,4 @@ def spelled_sources(report: SwapReport, sources: Sequence[tuple[int, float]]) ->
         name = shown_token(vocabulary, source) if source < len(vocabulary) else f"#{source}"
         parts.append(f'{shown}<code title="source id {source}">{text(name)}</code>')
     more = " <small>and more</small>" if len(sources) > SHOWN else ""
-    return " ".join(parts) + more
+    return f'<div class="made">{" ".join(parts)}{more}</div>'
