@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from anyvocab.errors import InvalidValue as InvalidValue
     from anyvocab.errors import LimitExceeded as LimitExceeded
     from anyvocab.errors import MissingExtra as MissingExtra
+    from anyvocab.errors import NumericsError as NumericsError
     from anyvocab.errors import OutputExists as OutputExists
     from anyvocab.errors import SourceNotFound as SourceNotFound
     from anyvocab.errors import TokenizerFormatError as TokenizerFormatError
     from anyvocab.errors import UnsupportedTokenizer as UnsupportedTokenizer
+    from anyvocab.errors import UnsupportedWeights as UnsupportedWeights
+    from anyvocab.errors import WeightsFormatError as WeightsFormatError
     from anyvocab.evaluate import BitsPerByte as BitsPerByte
     from anyvocab.evaluate import Compression as Compression
     from anyvocab.evaluate import Evaluation as Evaluation
@@ -51,6 +54,7 @@ _MODULE_OF = {
     "InvalidValue": "anyvocab.errors",
     "LimitExceeded": "anyvocab.errors",
     "MissingExtra": "anyvocab.errors",
+    "NumericsError": "anyvocab.errors",
     "OutputExists": "anyvocab.errors",
     "Ragged": "anyvocab.tokenizer",
     "RoleRecord": "anyvocab.roles",
@@ -59,7 +63,9 @@ _MODULE_OF = {
     "Tokenizer": "anyvocab.tokenizer",
     "TokenizerFormatError": "anyvocab.errors",
     "UnsupportedTokenizer": "anyvocab.errors",
+    "UnsupportedWeights": "anyvocab.errors",
     "Vocabulary": "anyvocab.vocabulary",
+    "WeightsFormatError": "anyvocab.errors",
     "__version__": "anyvocab._core",
     "bits_per_byte": "anyvocab.evaluate",
     "compression": "anyvocab.evaluate",
@@ -78,6 +84,7 @@ __all__ = [
     "InvalidValue",
     "LimitExceeded",
     "MissingExtra",
+    "NumericsError",
     "OutputExists",
     "Ragged",
     "RoleRecord",
@@ -86,7 +93,9 @@ __all__ = [
     "Tokenizer",
     "TokenizerFormatError",
     "UnsupportedTokenizer",
+    "UnsupportedWeights",
     "Vocabulary",
+    "WeightsFormatError",
     "__version__",
     "bits_per_byte",
     "compression",

@@ -26,6 +26,7 @@ __all__ = [
     "HeaderError",
     "Index",
     "encode_header",
+    "is_inside",
     "read_document",
     "read_header",
     "read_index",
@@ -269,7 +270,7 @@ def read_index(path: Path) -> Index:
     files: dict[str, str] = {}
     outside: dict[str, None] = {}
     for name, file in entries.items():
-        if isinstance(file, str) and _is_inside(file):
+        if isinstance(file, str) and is_inside(file):
             files[name] = file
         else:
             outside[str(file)] = None
@@ -278,7 +279,8 @@ def read_index(path: Path) -> Index:
     return Index(files, tuple(outside), document)
 
 
-def _is_inside(file: str) -> bool:
+def is_inside(file: str) -> bool:
+    """Whether a file's name stays in the folder it is looked up in, on any system."""
     for kind in (PurePosixPath(file), PureWindowsPath(file)):
         if kind.is_absolute() or kind.drive or ".." in kind.parts:
             return False

@@ -201,3 +201,13 @@ def test_the_command_writes_a_model_and_prints_the_report(
     assert found["verification"]["ok"]
     assert json.loads((out / "swap.json").read_text())["strategy"]["input"]["name"] == "mean"
     shutil.rmtree(out)
+
+
+def test_what_repeats_the_end_in_a_tied_model_ends_generation_too(tmp_path: Path) -> None:
+    out = tmp_path / "new"
+    av.swap("pico:code-4k", "pico:code-2k", out, strategy="mean", verification="off")
+    roles = av.Tokenizer.load("pico:code-2k").vocabulary
+    (end,), (begin,) = roles.ids_of_role("eos")[:1], roles.ids_of_role("bos")[:1]
+    ends = json.loads((out / "generation_config.json").read_text())["eos_token_id"]
+    assert ends[0] == end
+    assert begin in ends

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import anyvocab as av
-from anyvocab.evaluate.bits import _first_ids, _score_all, _windows, load_model
+from anyvocab.evaluate.models import first_ids_of, load_model
+from anyvocab.evaluate.scoring import score_windows, windows_of
 from anyvocab.testing import tiny_tokenizer
 
 
@@ -63,7 +64,7 @@ def test_windows_score_every_id_once_with_what_was_promised_before_it(
 ) -> None:
     row = list(range(100, 101 + length))  # one id before the text
     scored = []
-    for ids, first in _windows(row, 1, window, stride):
+    for ids, first in windows_of(row, 1, window, stride):
         assert len(ids) <= window
         assert ids == row[ids[0] - 100 : ids[0] - 100 + len(ids)]
         for at in range(first, len(ids)):
@@ -73,8 +74,12 @@ def test_windows_score_every_id_once_with_what_was_promised_before_it(
 
 
 def test_the_post_processor_says_what_stands_before_a_text(fixtures: Path) -> None:
-    for name, expected in (("llama2", [1]), ("clip", [49406]), ("gpt2", [50256])):
-        assert _first_ids(av.Tokenizer.load(fixtures / "tokenizers" / name)) == expected
+    for name, expected in (
+        ("llama2", ([1], "post-processor")),
+        ("clip", ([49406], "post-processor")),
+        ("gpt2", ([50256], "bos")),
+    ):
+        assert first_ids_of(av.Tokenizer.load(fixtures / "tokenizers" / name)) == expected
 
 
 def test_a_model_object_needs_its_tokenizer() -> None:
@@ -171,6 +176,7 @@ def test_windows_that_overlap_give_fewer_bits_than_cuts(fixtures: Path) -> None:
     rows = [tokenizer.encode(text).tolist() for text in texts]
     cut = [([1, *ids[at : at + 255]], 1) for ids in rows for at in range(0, len(ids), 255)]
     size = sum(len(text.encode()) for text in texts)
-    published = _score_all(load_model(folder), cut, 8) / math.log(2) / size
+    nats = math.fsum(map(math.fsum, score_windows(load_model(folder), cut)))
+    published = nats / math.log(2) / size
     assert round(published, 3) == 1.183
     assert av.bits_per_byte(folder, texts).bits_per_byte < 1.06

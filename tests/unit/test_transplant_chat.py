@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import anyvocab as av
 from anyvocab import errors
@@ -266,6 +270,16 @@ def test_hostile_templates_are_named_errors_and_stop_no_others() -> None:
 
 
 @needs_jinja
+def test_nothing_is_imported_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "jinja2.py").write_text("raise SystemExit('imported')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", ["", *sys.path])
+    assert render("{{ 1 + 1 }}", [{}])[0].text == "2"
+
+
+@needs_jinja
 def test_a_template_without_end_is_stopped() -> None:
     loops = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
     with pytest.raises(errors.ChatTemplateError, match="is not rendered within"):
@@ -307,8 +321,20 @@ def test_literals_and_text_are_rewritten_and_code_is_not() -> None:
 
 
 def test_a_replacement_may_not_open_a_block() -> None:
-    with pytest.raises(errors.ChatTemplateError, match="it opens a block"):
+    with pytest.raises(errors.ChatTemplateError, match="a replacement opens a block"):
         rewrite("<s>", {"<s>": "{{ x }}"})
+
+
+@given(st.lists(st.sampled_from([*"{}%#'\"\\<s>-", "raw", "endraw", "{%", "%}", "<s>", "\n"])))
+def test_replacing_a_token_by_itself_changes_no_template(parts: list[str]) -> None:
+    template = "".join(parts)
+    assert rewrite(template, {"<s>": "<s>"}) == template
+
+
+def test_rewriting_is_one_pass_over_a_template_of_any_size() -> None:
+    replacements = {f"<|{i}|>": f"<|{i + 1}|>" for i in range(300)}
+    template = "{{ '' }}" * 30_000  # as many literals as the limit leaves room for
+    assert rewrite(template, replacements) == template
 
 
 def test_unclosed_blocks_and_literals_are_copied() -> None:

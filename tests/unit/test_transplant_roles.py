@@ -111,6 +111,26 @@ def test_what_ends_a_turn_takes_the_row_of_what_ends_a_turn(fixtures: Path) -> N
     assert (back["<|eot_id|>"], back["<|end_of_text|>"]) == ((151645,), (151643,))
 
 
+def test_an_end_that_also_begins_is_no_end_of_turns(fixtures: Path) -> None:
+    source = instructed(
+        load(fixtures, "qwen2"),
+        bos_token_id=151643,
+        pad_token_id=151643,
+        eos_token_id=[151645, 151643],
+    )
+    controls = sources(map_controls(source, load(fixtures, "llama3")))
+    assert controls["<|end_of_text|>"] == controls["<|begin_of_text|>"] == (151643,)
+    assert controls["<|eot_id|>"] == (151645,)
+
+
+def test_among_several_ends_the_first_declared_one_counts(fixtures: Path) -> None:
+    # These models end a story with `<s>`, and their generation_config.json says so first.
+    source = av.Tokenizer.load(fixtures / "models" / "stories260K")
+    target = tiny_with("<|endoftext|>", eos_token="<|endoftext|>")
+    controls = map_controls(source, target)
+    assert (controls[FIRST].sources, controls.unclaimed) == ((1,), (0, 2))
+
+
 def test_roles_stand_in_for_those_the_source_lacks(fixtures: Path) -> None:
     controls = map_controls(load(fixtures, "gpt2"), load(fixtures, "llama3"))
     row = controls[128009]
@@ -129,6 +149,12 @@ def test_a_padding_token_the_source_lacks_takes_its_end() -> None:
         "<unk>": (),
         "<|fim_middle|>": (),
     }
+
+
+def test_padding_takes_the_end_of_texts_not_that_of_turns(fixtures: Path) -> None:
+    source = instructed(load(fixtures, "qwen2"), eos_token_id=[151645, 151643])
+    controls = map_controls(source, tiny_with("<pad>", pad_token="<pad>"))
+    assert controls[FIRST].sources == (151643,)
 
 
 def test_a_token_without_counterpart_is_not_cut_into_its_characters() -> None:
@@ -195,6 +221,15 @@ def test_a_map_that_fits_no_token_says_what_is_near(
     with pytest.raises(errors.InvalidValue, match="map: ") as raised:
         map_controls(tiny_with("<|a|>", "<|b|>"), tiny_with("<|eos|>"), overrides)
     assert message in str(raised.value)
+
+
+def test_a_source_token_without_a_row_gives_none() -> None:
+    source = tiny_with("<|x|>", "<|y|>", eos_token="<|y|>")
+    target = tiny_with("<|y|>", eos_token="<|y|>")
+    controls = map_controls(source, target, source_rows=FIRST + 1)
+    assert (controls[FIRST].sources, controls.unclaimed) == ((), (FIRST,))
+    with pytest.raises(errors.InvalidValue, match="261 has no row in the model, which has 261"):
+        map_controls(source, target, {"<|y|>": "<|y|>"}, source_rows=FIRST + 1)
 
 
 def test_maps_are_parsed_at_the_end_of_a_token_that_exists() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from anyvocab import errors
 from anyvocab.transplant.weights import Checkpoint
+from anyvocab.transplant.weights import matrix as matrix_module
 from anyvocab.transplant.weights.names import guess, packed_module, pattern_of
 
 pytestmark = pytest.mark.models
@@ -239,13 +240,17 @@ def test_the_output_of_a_tied_model_is_its_input(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
-def test_rows_are_read_bit_for_bit(tmp_path: Path, dtype: str) -> None:
+def test_rows_are_read_bit_for_bit(
+    tmp_path: Path, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
+
+    monkeypatch.setattr(matrix_module, "BLOCK", 500)  # several blocks, the last one shorter
 
     made = tensors(LLAMA, dtype)
     matrix = Checkpoint.open(model(tmp_path, made)).matrix("output")
     stored = made["lm_head.weight"]
-    ids = [5, 0, V - 1, 5]
+    ids = [5, 0, V - 1, 5, *range(V), *[7] * 99]
     assert matrix.dtype == stored.dtype
     assert (matrix.rows, matrix.width, matrix.shape) == (V, D, (V, D))
     assert torch.equal(matrix.take(ids), stored[ids])
@@ -272,6 +277,12 @@ def test_an_id_without_a_row_is_an_error(tmp_path: Path, ids: list[int]) -> None
         matrix.take(ids)
     with pytest.raises(errors.InvalidValue, match="no range of 96 rows"):
         matrix.chunk(3, max(V + 1, ids[-1]))
+
+
+def test_ids_are_integers(tmp_path: Path) -> None:
+    matrix = Checkpoint.open(model(tmp_path, tensors(LLAMA))).matrix("input")
+    with pytest.raises(errors.InvalidValue, match="ids: numbers of type float64"):
+        matrix.take([1.5])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

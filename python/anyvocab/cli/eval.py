@@ -322,9 +322,9 @@ def _print_exactness(output: Output, evaluation: Evaluation) -> None:
         if exact.largest_difference == 0.0:
             verdict = "the same bits"
         elif exact.same_body:
-            verdict = "DIFFERENT, though all other weights are equal"
+            verdict = "FAULT: all other weights are equal"
         else:
-            verdict = "different, as other weights are"
+            verdict = "other weights differ"
         rows.append(
             [
                 model.name,
@@ -336,6 +336,4 @@ def _print_exactness(output: Output, evaluation: Evaluation) -> None:
         )
     if rows:
         output.heading(f"Hidden states on tokens shared with {evaluation.against}")
-        output.table(
-            ["model", "prompts", "tokens", "largest difference", ""], rows, numbers=[1, 2, 3]
-        )
+        output.table(["model", "prompts", "tokens", "difference", ""], rows, numbers=[1, 2, 3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -127,6 +128,8 @@ def evaluate_models(
     judge = _Judge(domains, prompts, window, stride, batch_size, bootstrap, sampling, progress)
 
     def opened(source: object, name: str | None) -> LoadedModel:
+        if progress is not None and isinstance(source, str | os.PathLike):
+            progress(name or os.fsdecode(source), "loading", 0, 1)
         return open_model(source, name=name, device=device, dtype=dtype)
 
     before = None

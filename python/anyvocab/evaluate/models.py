@@ -14,7 +14,15 @@ from anyvocab.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["DTYPES", "LoadedModel", "find_folder", "first_ids_of", "import_torch", "load_model", "open_model"]
+__all__ = [
+    "DTYPES",
+    "LoadedModel",
+    "find_folder",
+    "first_ids_of",
+    "import_torch",
+    "load_model",
+    "open_model",
+]
 
 DTYPES = ("float32", "bfloat16", "float16")
 _HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.tiktoken", "*.jinja")
@@ -214,6 +222,12 @@ def load_model(
 
 
 def find_folder(text: str) -> Path:
+    """Return the folder of a model that is given by path, hub id or `pico:NAME`.
+
+    Raises:
+        SourceNotFound: There is none, or it has no config.json.
+        MissingExtra: A hub id without huggingface_hub.
+    """
     from anyvocab._source import _HUB_ID
 
     folder = _pico_folder(text) if text.startswith("pico:") else Path(text)

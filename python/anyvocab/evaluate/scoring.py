@@ -239,6 +239,8 @@ def score_windows(
     scores: list[NDArray[np.float64]] = [np.zeros(0)] * len(windows)
     total = sum(len(ids) - at for ids, at in windows)
     at, width, done = 0, 0, 0
+    if progress is not None:
+        progress(done, total)
     with torch.inference_mode():
         while at < len(order):
             longest = len(windows[order[min(len(order), at + batch_size) - 1]][0])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from anyvocab.evaluate.bootstrap import MIN_BLOCKS
 from anyvocab.report.page import card, page, section, table, text
 from anyvocab.report.svg import CLASSES, bar
 from anyvocab.report.visible import visible
@@ -37,7 +38,7 @@ def eval_page(evaluation: Evaluation) -> str:
         _scores(evaluation),
         _differences(evaluation) if len(models) > 1 else "",
         _splits(evaluation),
-        _compression(models),
+        _compression(evaluation),
         _greedy(models),
         _hidden(evaluation),
         _notes(models),
@@ -58,11 +59,50 @@ def _cards(evaluation: Evaluation) -> list[str]:
     return cards
 
 
-def _rows(evaluation: Evaluation) -> list[tuple[str, int, ModelScore]]:
-    """Return a row for every domain and model; all domains first where there are several."""
-    domains = [one.name for one in evaluation.models[0].domains]
-    names = [ALL, *domains] if len(domains) > 1 else domains
-    return [(name, m, model) for name in names for m, model in enumerate(evaluation.models)]
+def _names(evaluation: Evaluation) -> list[str]:
+    """Return the domains; all of them together first where there are several."""
+    names = [one.name for one in evaluation.models[0].domains]
+    return [ALL, *names] if len(names) > 1 else names
+
+
+def _grid(
+    evaluation: Evaluation,
+    columns: Sequence[str],
+    cells: Callable[[str, int, ModelScore], list[str] | None],
+) -> str:
+    """Return a table with a row for each model under every domain, or a row for each domain.
+
+    Args:
+        evaluation: Whose models.
+        columns: Titles of the cells.
+        cells: Domain, number and model to the cells, HTML; None for no row.
+    """
+    models = evaluation.models
+    found = {
+        name: [
+            (one.name, row)
+            for m, one in enumerate(models)
+            if (row := cells(name, m, one)) is not None
+        ]
+        for name in _names(evaluation)
+    }
+    flat = all(len(some) < 2 for some in found.values())
+    rows: list[list[str]] = []
+    for name, some in found.items():
+        # A no-break space: on a narrow page the size goes to a line of its own.
+        size = f"<small>{_part(models[0], name)[4]:,}&nbsp;bytes</small>"
+        if flat:
+            rows += [[f"{text(name)}<br>{size}", *row] for _, row in some]
+        else:
+            rows.append([f"<b>{text(name)}</b> {size}", *("" for _ in columns)])
+            rows += [[text(model), *row] for model, row in some]
+    grid = table(["domain" if flat else "model", *columns], rows, numbers=range(1, len(columns)))
+    return grid.replace("<td><svg", '<td class="bars"><svg')
+
+
+def _of(models: Sequence[ModelScore]) -> str:
+    """Return whose numbers a section has, where they are one model's."""
+    return f" of {models[0].name}" if len(models) == 1 else ""
 
 
 def _part(model: ModelScore, name: str) -> tuple[float, Interval | None, float, Split | None, int]:
@@ -73,10 +113,6 @@ def _part(model: ModelScore, name: str) -> tuple[float, Interval | None, float, 
     return model.bits_per_byte, model.interval, model.bytes_per_token, model.split, model.bytes
 
 
-def _domain_cell(name: str, number: int, size: int) -> str:
-    return f"{text(name)}<br><small>{size:,} bytes</small>" if number == 0 else ""
-
-
 def _between(interval: Interval | None, form: str = ".3f") -> str:
     if interval is None:
         return ""
@@ -84,32 +120,22 @@ def _between(interval: Interval | None, form: str = ".3f") -> str:
 
 
 def _scores(evaluation: Evaluation) -> str:
-    rows = _rows(evaluation)
-    values = [_part(model, name) for name, _, model in rows]
-    top = max(value if one is None else one.high for value, one, *_ in values) or 1.0
-    body = [
-        [
-            _domain_cell(name, m, size),
-            text(model.name),
-            f"{value:.3f}{_between(interval)}",
-            _bar(value, interval, top, CLASSES[m % len(CLASSES)]),
-        ]
-        for (name, m, model), (value, interval, _, _, size) in zip(rows, values, strict=True)
-    ]
-    level = f"{evaluation.bootstrap.level:.0%}"
-    few = any(interval is None for _, interval, *_ in values)
-    note = f"Small numbers and thin lines: {level} intervals."
-    if few:
-        note += " A domain of fewer than 10 blocks has none."
+    parts = [_part(model, name) for name in _names(evaluation) for model in evaluation.models]
+    top = max(value if one is None else one.high for value, one, *_ in parts) or 1.0
+
+    def cells(name: str, number: int, model: ModelScore) -> list[str]:
+        value, interval, *_ = _part(model, name)
+        drawing = _bar(value, interval, top, CLASSES[number % len(CLASSES)])
+        return [f"{value:.3f}{_between(interval)}", drawing]
+
+    note = f"Small numbers and thin lines: {evaluation.bootstrap.level:.0%} intervals."
+    if any(interval is None for _, interval, *_ in parts):
+        note += f" Fewer than {MIN_BLOCKS} blocks of text have none."
     return section(
         "Bits per byte",
-        _bars(table(["domain", "model", "bits per byte", ""], body, numbers=(2,))),
+        _grid(evaluation, ["bits per byte", ""], cells),
         f"<p><small>{text(note)}</small></p>",
     )
-
-
-def _bars(grid: str) -> str:
-    return grid.replace("<td><svg", '<td class="bars"><svg')
 
 
 def _bar(value: float, interval: Interval | None, top: float, css_class: str) -> str:
@@ -130,30 +156,26 @@ def _bar(value: float, interval: Interval | None, top: float, css_class: str) ->
 
 
 def _differences(evaluation: Evaluation) -> str:
-    several = len(evaluation.models[0].domains) > 1
-    chosen = [one for one in evaluation.differences if several or one.domain is not None]
-    chosen.sort(key=lambda one: one.domain is not None)  # stable: all domains first
+    found = {(one.domain or ALL, one.model): one for one in evaluation.differences}
     reach = max(
         max(abs(one.bits_per_byte), *(map(abs, _ends(one.interval)) if one.interval else (0.0,)))
-        for one in chosen
+        for one in evaluation.differences
     )
-    colours = {one.name: CLASSES[i % len(CLASSES)] for i, one in enumerate(evaluation.models)}
-    body = [
-        [
-            text(one.domain or ALL),
-            text(one.model),
-            f"{one.bits_per_byte:+.3f}{_between(one.interval, '+.3f')}",
-            _offset(one, reach or 1.0, colours[one.model]),
-        ]
-        for one in chosen
-    ]
+
+    def cells(name: str, number: int, model: ModelScore) -> list[str] | None:
+        one = found.get((name, model.name))
+        if one is None:
+            return None
+        drawing = _offset(one, reach or 1.0, CLASSES[number % len(CLASSES)])
+        return [f"{one.bits_per_byte:+.3f}{_between(one.interval, '+.3f')}", drawing]
+
     baseline = evaluation.models[0].name
     return section(
-        f"Difference to {baseline}",
+        f"Difference{_of(evaluation.models[1:])} to {baseline}",
         f'<p class="soft">Bits per byte less those of {text(baseline)}, on the same bytes: left '
         "of the middle is better. An interval that leaves out 0 is a difference that other text "
         "of the same kind would show too.</p>",
-        _bars(table(["domain", "model", "difference", ""], body, numbers=(2,))),
+        _grid(evaluation, ["difference", ""], cells),
     )
 
 
@@ -186,37 +208,39 @@ def _offset(one: Difference, reach: float, css_class: str) -> str:
 
 
 def _splits(evaluation: Evaluation) -> str:
-    rows = [
-        (name, model, split)
-        for name, _, model in _rows(evaluation)
-        if (split := _part(model, name)[3]) is not None
+    parts = [_part(model, name)[3] for name in _names(evaluation) for model in evaluation.models]
+    costs = [
+        one
+        for split in parts
+        if split is not None
+        for one in (split.shared_nats_per_byte, split.new_nats_per_byte)
     ]
-    if not rows:
+    if not costs:
         return ""
-    costs = [(s.shared_nats_per_byte, s.new_nats_per_byte) for _, _, s in rows]
-    top = max((one for pair in costs for one in pair if not math.isnan(one)), default=0.0) or 1.0
-    body = []
-    for (name, model, split), (shared, new) in zip(rows, costs, strict=True):
+    top = max((one for one in costs if not math.isnan(one)), default=0.0) or 1.0
+
+    def cells(name: str, _: int, model: ModelScore) -> list[str] | None:
+        split = _part(model, name)[3]
+        if split is None:
+            return None
+        shared, new = split.shared_nats_per_byte, split.new_nats_per_byte
         tokens = split.shared_tokens + split.new_tokens
-        body.append(
-            [
-                text(name),
-                text(model.name),
-                _nats(shared),
-                _nats(new),
-                f"{split.new_tokens:,}<br><small>{split.new_tokens / tokens:.1%}</small>",
-                "".join(
-                    bar(0.0 if math.isnan(one) else one / top, css)
-                    for one, css in ((shared, "c"), (new, "b"))
-                ),
-            ]
-        )
-    columns = ["domain", "model", "nats per byte in shared tokens", "in new tokens"]
+        bars = [
+            bar(0.0 if math.isnan(one) else one / top, css)
+            for one, css in ((shared, "c"), (new, "d"))
+        ]
+        numbers = [
+            f"{_nats(one)}<br><small>{count:,}, {count / tokens:.1%}</small>"
+            for one, count in ((shared, split.shared_tokens), (new, split.new_tokens))
+        ]
+        return [*numbers, "".join(bars)]
+
     return section(
-        "Shared and new tokens",
-        f'<p class="soft">New tokens have bytes that are no token of {text(evaluation.against)}. '
-        "A swap that left them uncalibrated shows here: the lower bar is far longer.</p>",
-        _bars(table([*columns, "new tokens", ""], body, numbers=(2, 3, 4))),
+        f"Shared and new tokens{_of(evaluation.models[1:])}",
+        f'<p class="soft">Nats per byte; small: tokens. New tokens have bytes that are no token of '
+        f"{text(evaluation.against)}. Upper bars: shared; lower bars: new. New rows that do not "
+        "fit the model show here: the lower bar is far longer.</p>",
+        _grid(evaluation, ["in shared", "in new", ""], cells),
     )
 
 
@@ -224,25 +248,18 @@ def _nats(value: float) -> str:
     return "none" if math.isnan(value) else f"{value:.3f}"
 
 
-def _compression(models: Sequence[ModelScore]) -> str:
-    domains = [one.name for one in models[0].domains]
-    names = [ALL, *domains] if len(domains) > 1 else domains
-    rows = [(name, m, model) for name in names for m, model in enumerate(models)]
-    values = [_part(model, name) for name, _, model in rows]
-    top = max(value[2] for value in values)
-    body = [
-        [
-            text(name) if m == 0 else "",
-            text(model.name),
-            f"{value[2]:.2f}",
-            bar(value[2] / top, CLASSES[m % len(CLASSES)]),
-        ]
-        for (name, m, model), value in zip(rows, values, strict=True)
-    ]
+def _compression(evaluation: Evaluation) -> str:
+    names, models = _names(evaluation), evaluation.models
+    top = max(_part(model, name)[2] for name in names for model in models)
+
+    def cells(name: str, number: int, model: ModelScore) -> list[str]:
+        value = _part(model, name)[2]
+        return [f"{value:.2f}", bar(value / top, CLASSES[number % len(CLASSES)])]
+
     return section(
         "Bytes per token",
         '<p class="soft">More is better: fewer tokens, and so fewer steps, for the same text.</p>',
-        _bars(table(["domain", "model", "bytes per token", ""], body, numbers=(2,))),
+        _grid(evaluation, ["bytes per token", ""], cells),
     )
 
 
@@ -260,7 +277,6 @@ def _greedy(models: Sequence[ModelScore]) -> str:
         body.append(
             [
                 text(model.name),
-                f"{len(greedy.continuations)}",
                 f"{greedy.loop_rate:.0%}",
                 f"{greedy.ended_rate:.0%}",
                 f"{greedy.utf8_rate:.0%}",
@@ -269,13 +285,15 @@ def _greedy(models: Sequence[ModelScore]) -> str:
         )
         shown = "".join(_sample(one) for one in greedy.continuations[:SAMPLES])
         samples.append(f"<div><h3>{text(model.name)}</h3>{shown}</div>")
-    columns = ["model", "prompts", "end in a loop", "ended", "valid UTF-8", "new tokens"]
-    budget = max(one.greedy.budget for one in tried if one.greedy is not None)
+    columns = ["model", "loops", "ended", "UTF-8", "new tokens"]
+    checks = [one.greedy for one in tried if one.greedy is not None]
+    count, budget = len(checks[0].continuations), max(one.budget for one in checks)
     return section(
         "Greedy continuations",
-        '<p class="soft">The same pieces of the texts, continued by the most probable token, '
-        f"{budget} at most. A sanity check, not a score: small models loop.</p>",
-        table(columns, body, numbers=(1, 2, 3, 4, 5)),
+        '<p class="soft">The same pieces of the texts, continued by the most probable token: '
+        f"{count} pieces, {budget} tokens at most. A sanity check, not a score: small models "
+        "loop.</p>",
+        table(columns, body, numbers=(1, 2, 3, 4)),
         f'<div class="pair">{"".join(samples)}</div>',
     )
 

@@ -1,27 +1,31 @@
 """The frame of a page: one file that needs nothing else.
 
-No script, no font, no image from elsewhere: the page's own policy forbids them, and its one style
-sheet is named there by its hash. Text goes through `text`, which escapes it; the builders below
-take finished HTML only where their argument is called `html`.
+No font, no image, nothing from elsewhere: the page's own policy forbids it. Its one style sheet,
+and its one script where it has one, are named there by their hashes, so that nothing else can run
+whatever a token's text says. Text goes through `text`, which escapes it; the builders below take
+finished HTML only where their argument is called `html`.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from html import escape
 
-__all__ = ["card", "page", "section", "table", "text"]
+from anyvocab import errors
+
+__all__ = ["card", "data", "page", "section", "table", "text"]
 
 _STYLE = """
 :root { color-scheme: light dark;
   --paper: #fbfbf9; --ink: #1c2024; --soft: #5d6670; --line: #dcdfe3; --panel: #ffffff;
-  --a: #3563b8; --b: #c2571a; --c: #2f7d4f; --d: #8247a8; --e: #8a6d1a; --f: #7a7f86;
+  --a: #3563b8; --b: #c2571a; --c: #2f7d4f; --d: #8247a8; --e: #8a6d1a; --f: #7a7f86; --g: #b3303c;
   --t0: #cfe6d4; --t1: #d6dcf5; --t2: #f6dfc6; --t3: #c9e7ee; --control: #e9c6e4; }
 @media (prefers-color-scheme: dark) { :root {
   --paper: #15181c; --ink: #e7eaed; --soft: #9aa4af; --line: #30363d; --panel: #1b1f24;
-  --a: #7ea6f0; --b: #eb9660; --c: #6fc592; --d: #c596e6; --e: #d8b95a; --f: #8d949c;
+  --a: #7ea6f0; --b: #eb9660; --c: #6fc592; --d: #c596e6; --e: #d8b95a; --f: #8d949c; --g: #f0808a;
   --t0: #24503a; --t1: #323c70; --t2: #65431f; --t3: #1e4f5c; --control: #64305d; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
@@ -46,6 +50,7 @@ th { text-align: left; font-weight: 600; color: var(--soft); font-size: .85rem; 
 th, td { padding: .28rem .7rem .28rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; }
 td.n, th.n { text-align: right; white-space: nowrap; } td.bars { min-width: 7rem; width: 40%; }
+.made { min-width: 10rem; }
 code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 code { font-size: .92em; background: var(--t1); border-radius: .2rem; padding: .05rem .25rem;
   white-space: pre-wrap; overflow-wrap: anywhere; }
@@ -65,11 +70,24 @@ svg.bar + svg.bar { margin-top: .15rem; } svg.tall { height: 1.1rem; }
 svg.chart { width: 100%; max-width: 46rem; height: auto; } svg line { stroke: var(--line); }
 svg text { fill: var(--soft); font-size: 12px; font-family: inherit; }
 .a { fill: var(--a); } .b { fill: var(--b); } .c { fill: var(--c); } .d { fill: var(--d); }
-.e { fill: var(--e); } .f { fill: var(--f); }
+.e { fill: var(--e); } .f { fill: var(--f); } .g { fill: var(--g); } .h { fill: var(--line); }
 .legend { display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; padding: 0; margin: .5rem 0;
   list-style: none; font-size: .9rem; } .legend svg { display: inline-block; width: .8rem;
   height: .8rem; vertical-align: -.06rem; margin-right: .35rem; }
 .warn { border-left: .25rem solid var(--b); padding: .1rem 0 .1rem .8rem; }
+.good, .bad { font-weight: 600; } .good { color: var(--c); } .bad { color: var(--g); }
+svg.dot { display: inline-block; width: .7rem; height: .7rem; margin-right: .35rem; }
+svg.strip { width: 100%; height: 2.1rem; } .ends { display: flex; justify-content: space-between; }
+.tools { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; margin: .8rem 0 .5rem; }
+.tools input { flex: 1 1 12rem; min-width: 0; }
+input, select, button { font: inherit; font-size: .92rem; color: var(--ink); padding: .3rem .6rem;
+  background: var(--panel); border: 1px solid var(--line); border-radius: .4rem; max-width: 100%; }
+button { cursor: pointer; } button:disabled { opacity: .4; cursor: default; }
+th button { all: unset; cursor: pointer; } th button:hover { color: var(--ink); }
+:focus-visible { outline: 2px solid var(--a); outline-offset: 2px; }
+[hidden] { display: none; } .nowrap { white-space: nowrap; }
+ul.plain { padding: 0; list-style: none; font-size: .9rem; color: var(--soft); }
+@media (max-width: 44rem) { .wide { display: none; } th, td { padding-right: .5rem; } }
 """
 
 
@@ -78,16 +96,25 @@ def text(value: object) -> str:
     return escape(str(value), quote=True)
 
 
-def page(title: str, html: Iterable[str], *, made_by: str) -> str:
+def page(title: str, html: Iterable[str], *, made_by: str, script: str = "") -> str:
     """Return a whole page.
 
     Args:
         title: Its title, as text.
         html: What stands in it.
         made_by: A line at its end, as text.
+        script: The only script that may run in it, run when all of it is there; none if empty.
+
+    Raises:
+        InvalidValue: The script holds `<`, a slash and a letter, or `<!`, which HTML would read.
     """
-    digest = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    if "</" in script or "<!" in script:
+        raise errors.build(errors.InvalidValue, "it ends itself", field="script")
+    allowed = f"script-src {_hash(script)}; " if script else ""
+    policy = (
+        f"default-src 'none'; {allowed}style-src {_hash(_STYLE)}; base-uri 'none'; "
+        "form-action 'none'"
+    )
     return "\n".join(
         [
             "<!doctype html>",
@@ -97,10 +124,25 @@ def page(title: str, html: Iterable[str], *, made_by: str) -> str:
             '<meta name="referrer" content="no-referrer">',
             f"<title>{text(title)}</title><style>{_STYLE}</style></head><body><main>",
             *html,
-            f"<footer>{text(made_by)}</footer>",
-            "</main></body></html>\n",
+            f"<footer>{text(made_by)}</footer></main>",
+            *([f"<script>{script}</script>"] if script else []),
+            "</body></html>\n",
         ]
     )
+
+
+def _hash(contents: str) -> str:
+    """Return how a policy names a style sheet or a script: by what is in it."""
+    digest = base64.b64encode(hashlib.sha256(contents.encode()).digest()).decode()
+    return f"'sha256-{digest}'"
+
+
+def data(id: str, value: object) -> str:
+    """Return a value as JSON that a page's script can read by an id; nothing in it is markup."""
+    document = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    # In JSON `<` stands in strings only, and there it may be written as an escape.
+    safe = document.replace("<", "\\u003c")
+    return f'<script type="application/json" id="{text(id)}">{safe}</script>'
 
 
 def section(title: str, *html: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from anyvocab.report.page import text
 
-__all__ = ["bar", "columns", "legend", "stacked"]
+__all__ = ["bar", "columns", "dot", "legend", "ranged_bar", "stacked", "strip"]
 
 CLASSES = "abcdef"
 
@@ -20,26 +20,79 @@ def bar(share: float, css_class: str = "a") -> str:
     )
 
 
-def legend(names: Sequence[str]) -> str:
-    """Return the names of the classes `a`, `b`, ... in order."""
+def ranged_bar(value: float, interval: tuple[float, float] | None, top: float, css: str) -> str:
+    """Return a bar from 0 in a room up to `top`, with a thin line over its interval."""
+    drawing = bar(value / top, css)
+    if interval is None:
+        return drawing
+    low, high = (100 * max(0.0, min(1.0, one / top)) for one in interval)
+    marks = [(low, max(0.3, high - low), 4, 2), (low, 0.5, 0, 10), (min(99.5, high), 0.5, 0, 10)]
+    lines = "".join(
+        f'<rect x="{x:.2f}" width="{width:.2f}" y="{y}" height="{tall}" fill="currentColor"/>'
+        for x, width, y, tall in marks
+    )
+    return drawing.replace("</svg>", f"{lines}</svg>")
+
+
+def strip(shares: Sequence[float], css_class: str = "a", *, mark: float | None = None) -> str:
+    """Return a small histogram without axes, as high as its largest share.
+
+    Args:
+        shares: One number for each column, from left to right.
+        css_class: Its colour.
+        mark: Where a thin line stands, as a share of the width.
+    """
+    top = max(shares, default=0.0) or 1.0
+    step = 100 / max(1, len(shares))
+    parts = [
+        f'<rect class="{css_class}" x="{i * step:.2f}" y="{29 - 28 * share / top:.2f}" '
+        f'width="{step * 0.9:.2f}" height="{max(0.6, 28 * share / top):.2f}"/>'
+        for i, share in enumerate(shares)
+        if share
+    ]
+    parts.append('<rect x="0" y="29" width="100" height=".5" class="h"/>')
+    if mark is not None:
+        at = 100 * max(0.0, min(0.995, mark))
+        parts.append(f'<rect x="{at:.2f}" y="0" width=".4" height="29" fill="currentColor"/>')
+    return (
+        '<svg class="strip" viewBox="0 0 100 30" preserveAspectRatio="none" aria-hidden="true">'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def dot(css_class: str) -> str:
+    """Return a small square of a colour, to stand before a name."""
+    return (
+        '<svg class="dot" viewBox="0 0 10 10" aria-hidden="true">'
+        f'<rect class="{css_class}" width="10" height="10" rx="2"/></svg>'
+    )
+
+
+def legend(names: Sequence[str], classes: Sequence[str] = CLASSES) -> str:
+    """Return names with their colours: the classes in order, again from the first when short."""
     items = "".join(
         f'<li><svg viewBox="0 0 10 10" aria-hidden="true">'
-        f'<rect class="{CLASSES[i % len(CLASSES)]}" width="10" height="10" rx="2"/></svg>'
+        f'<rect class="{classes[i % len(classes)]}" width="10" height="10" rx="2"/></svg>'
         f"{text(name)}</li>"
         for i, name in enumerate(names)
     )
     return f'<ul class="legend">{items}</ul>'
 
 
-def stacked(parts: Sequence[tuple[str, int]]) -> str:
-    """Return one bar of several parts, and a legend with their numbers and shares."""
+def stacked(parts: Sequence[tuple[str, int]], classes: Sequence[str] = CLASSES) -> str:
+    """Return one bar of several parts, and a legend with their numbers and shares.
+
+    Args:
+        parts: Names and numbers.
+        classes: Their colours; again from the first when there are too few.
+    """
     total = sum(count for _, count in parts) or 1
     at = 0.0
     rects = []
     for i, (name, count) in enumerate(parts):
         width = 100 * count / total
         rects.append(
-            f'<rect class="{CLASSES[i % len(CLASSES)]}" x="{at:.3f}" width="{width:.3f}" '
+            f'<rect class="{classes[i % len(classes)]}" x="{at:.3f}" width="{width:.3f}" '
             f'height="10"><title>{text(name)}: {count}</title></rect>'
         )
         at += width
@@ -47,7 +100,8 @@ def stacked(parts: Sequence[tuple[str, int]]) -> str:
         '<svg class="bar tall" viewBox="0 0 100 10" preserveAspectRatio="none" role="img">'
         f"{''.join(rects)}</svg>"
     )
-    return drawing + legend([f"{name}: {count:,} ({count / total:.1%})" for name, count in parts])
+    names = [f"{name}: {count:,} ({count / total:.1%})" for name, count in parts]
+    return drawing + legend(names, classes)
 
 
 def columns(series: Sequence[tuple[str, Sequence[tuple[str, float]]]], *, unit: str) -> str:

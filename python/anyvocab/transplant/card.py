@@ -16,6 +16,7 @@ _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _INHERITED: Final = ("license", "license_name", "license_link", "pipeline_tag")
 _FIELD: Final = re.compile(r"([a-z_]+):[ \t]+(\S.*?)[ \t]*")
 _PLAIN: Final = re.compile(r"[A-Za-z][\w.+/ -]*|https?://[\w./%#?=&-]+")
+_STRUCTURE: Final = re.compile(r"[\\`*\[\]<>|]|(?<!\w)_|_(?!\w)")  # `_` inside words is plain
 
 
 def model_card(
@@ -127,9 +128,7 @@ def _value(value: object) -> str:
 def _inline(text: str) -> str:
     """Return text in a line, without what Markdown or HTML would take for structure."""
     text = " ".join(text.split())
-    for character in "\\`*_[]<>|":
-        text = text.replace(character, "\\" + character)
-    return text
+    return _STRUCTURE.sub(r"\\\g<0>", text)
 
 
 def _code(text: str) -> str:

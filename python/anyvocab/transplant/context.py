@@ -100,6 +100,8 @@ class Context:
         seed: For whatever draws at random.
         held_out: Target ids whose rows are to be predicted although the source has them.
         progress: Told about long work.
+        shared: What strategies have made and may need again; goes along to contexts with other
+            held-out ids.
     """
 
     source: Tokenizer
@@ -113,6 +115,7 @@ class Context:
     seed: int = 0
     held_out: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     progress: Progress = _silent
+    shared: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(

@@ -114,7 +114,7 @@ def config_files(
     Raises:
         InvalidValue: A field names a token or counts rows and nothing says what becomes of it.
     """
-    ids = IdTranslator(source, target, controls)
+    ids = IdTranslator(source, target, controls, tied=bool(tied))
     declared = source.declarations
     config = model_config(declared.config, ids, rows=rows, tied=tied, other_rows=other_rows)
     generation = generation_config(declared.generation_config, ids, config=config.contents)

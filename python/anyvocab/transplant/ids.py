@@ -28,24 +28,28 @@ class IdTranslator:
         source: The model's own tokenizer.
         target: The new tokenizer.
         controls: Which rows the target's control tokens take.
+        tied: Whether the new model's input and output matrix are one.
     """
 
     source: Tokenizer
     target: Tokenizer
     controls: ControlMap
+    tied: bool = False
 
     def ends(self, id: int) -> tuple[int, ...]:
         """Return every target id that ends a text because its output row is that of `id`.
 
-        A token that repeats the end's row only to begin or pad is none of them.
+        A token that repeats the end's row only to begin or pad is none of them, unless the model
+        is tied: then it cannot be quieted, and is sampled as often as the end.
         """
         if not self.is_control(id):
             one = self.one(id)
             return () if one is None else (one,)
         rows = [row for row in self.controls if row.sources == (id,)]
-        return tuple(
-            row.id for row in rows if _ENDS & set(row.roles) or not _NO_ENDS & set(row.roles)
-        )
+        ends = [r.id for r in rows if _ENDS & set(r.roles) or not _NO_ENDS & set(r.roles)]
+        if self.tied and ends:
+            ends += [row.id for row in rows if row.id not in ends]
+        return tuple(ends)
 
     def with_role(self, role: str, id: int) -> int | None:
         """Return the target id that does what `id` does as `role`; None for nobody.

@@ -132,7 +132,7 @@ def open_job(
     )
     gate.enforce(findings, force=force)
     given = map if isinstance(map, Mapping) else parse_overrides(map, target)
-    controls = map_controls(source, target, given)
+    controls = map_controls(source, target, given, source_rows=checkpoint.rows)
     matrices: dict[Side, Matrix] = {"input": checkpoint.matrix("input")}
     headless = checkpoint.tied or checkpoint.find("output") is None
     matrices["output"] = matrices["input"] if headless else checkpoint.matrix("output")

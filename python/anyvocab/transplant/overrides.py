@@ -61,13 +61,23 @@ def parse_overrides(texts: Iterable[str], target: Tokenizer | None = None) -> di
 
 
 def resolve_overrides(
-    overrides: Mapping[str, str], source: Tokenizer, target: Tokenizer
+    overrides: Mapping[str, str],
+    source: Tokenizer,
+    target: Tokenizer,
+    *,
+    source_rows: int | None = None,
 ) -> dict[int, tuple[str, tuple[int, ...]]]:
     """Return target id to `(OLD, source ids)`.
 
+    Args:
+        overrides: NEW to OLD.
+        source: Where OLD is from.
+        target: Where NEW is from.
+        source_rows: Rows of the model's matrices.
+
     Raises:
         InvalidValue: NEW is no token of the target, OLD none of the source and no text that it
-            can encode, or two overrides name one token.
+            can encode, a source id has no row, or two overrides name one token.
     """
     found: dict[int, tuple[str, tuple[int, ...]]] = {}
     for new, old in overrides.items():
@@ -76,7 +86,15 @@ def resolve_overrides(
             raise _unknown(new, target.vocabulary, "new")
         if id in found:
             raise _twice(new)
-        found[id] = (old, _sequence(source, old))
+        ids = _sequence(source, old)
+        if source_rows is not None and max(ids) >= source_rows:
+            raise errors.build(
+                errors.InvalidValue,
+                f"{max(ids)} has no row in the model, which has {source_rows}",
+                field=FIELD,
+                fix="map to a token that the model was trained with",
+            )
+        found[id] = (old, ids)
     return found
 
 

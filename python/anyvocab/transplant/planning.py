@@ -73,7 +73,7 @@ def make_plan(
         wanted = dict(choice.strategies)
         options = None
     for side, name in wanted.items():
-        _check_needs(job, side, name)
+        _check_needs(job, side, name, options)
     made: dict[Side, strategies.Strategy] = {
         side: strategies.make(name, options) for side, name in wanted.items()
     }
@@ -87,14 +87,14 @@ def make_plan(
     return plan, choice, notes
 
 
-def _check_needs(job: Job, side: Side, name: str) -> None:
+def _check_needs(job: Job, side: Side, name: str, options: Mapping[str, Any] | None) -> None:
     context = job.context
     fixes = {
         "donor": (context.donor, "give --donor MODEL, a model that has the new vocabulary"),
         "corpus": (context.corpus, "give --corpus FILES, texts of the model's use"),
         "encoder": (context.encoder, "give --encoder FOLDER, a sentence encoder"),
     }
-    for need in strategies.needs_of(name):
+    for need in strategies.needs_of(name, options):
         value, fix = fixes.get(need, (True, ""))
         if not value:
             raise errors.build(

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from anyvocab.tokenizer import Tokenizer
     from anyvocab.transplant.auto import Choice
     from anyvocab.transplant.gate import GateFinding
     from anyvocab.transplant.plan import Plan
     from anyvocab.transplant.roles import ControlMap
+    from anyvocab.transplant.row_statistics import RowStatistics
 
 __all__ = ["FORMAT_VERSION", "Check", "SwapReport", "Verification"]
 
@@ -83,6 +85,11 @@ class SwapReport:
         verification: What was found in the finished model; None where it was not looked at.
         seconds: Stage to how long it took.
         peak_bytes: The process's largest memory, where the system tells.
+        row_statistics: Side to lengths and directions of its rows; empty where they were not
+            looked at.
+        ends: Ids that end generation.
+        source: The old tokenizer.
+        target: The new one.
     """
 
     model: str
@@ -109,6 +116,10 @@ class SwapReport:
     verification: Verification | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     peak_bytes: int | None = None
+    row_statistics: Mapping[str, RowStatistics] = field(default_factory=dict)
+    ends: tuple[int, ...] = ()
+    source: Tokenizer | None = None
+    target: Tokenizer | None = None
 
     @property
     def ok(self) -> bool:
@@ -123,7 +134,7 @@ class SwapReport:
         return float(models[0]["bits_per_byte"]), float(models[1]["bits_per_byte"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report without the plan, ready for JSON."""
+        """Return the report without the plan and the tokenizers, ready for JSON."""
         choice = self.choice
         verification = self.verification
         return {
@@ -161,6 +172,11 @@ class SwapReport:
             "chat": self.chat,
             "notes": list(self.notes),
             "corpus": self.corpus,
+            "ends": list(self.ends),
+            "row_norms": {
+                side: found.summary(self.plan.side("output" if side == "output" else "input"))
+                for side, found in self.row_statistics.items()
+            },
             "bytes_per_token": {
                 name: {"before": before, "after": after}
                 for name, (before, after) in self.compression.items()

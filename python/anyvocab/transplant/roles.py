@@ -7,7 +7,7 @@ what becomes of it is the caller's decision. Text tokens are not looked at; thei
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -166,7 +166,11 @@ def _rank(role: str) -> int:
 
 
 def map_controls(
-    source: Tokenizer, target: Tokenizer, overrides: Mapping[str, str] | None = None
+    source: Tokenizer,
+    target: Tokenizer,
+    overrides: Mapping[str, str] | None = None,
+    *,
+    source_rows: int | None = None,
 ) -> ControlMap:
     r"""Return which source rows every control token of `target` takes.
 
@@ -189,9 +193,11 @@ def map_controls(
         overrides: NEW to OLD. NEW is a token of the target: its spelling or its id. OLD is a
             spelling or an id of the source, or text that is encoded with control tokens parsed:
             a sequence such as `<|im_start|>user\n`.
+        source_rows: Rows of the model's matrices: source ids beyond them give none.
 
     Raises:
-        InvalidValue: An override names no token; the message lists near ones.
+        InvalidValue: An override names no token, and the message lists near ones; or one that has
+            no row.
 
     >>> import anyvocab as av
     >>> new, old = (av.Tokenizer.load(f"pico:code-{size}") for size in ("2k", "4k"))
@@ -199,9 +205,10 @@ def map_controls(
     >>> [(row.spelling, row.sources) for row in controls][1:3]
     [('<s>', (4091,)), ('</s>', (4091,))]
     """
-    given = resolve_overrides(overrides or {}, source, target)
-    old, new = _Side(source.vocabulary), _Side(target.vocabulary)
-    same = _are_same(source.vocabulary, target.vocabulary)
+    rows_there = len(source.vocabulary) if source_rows is None else source_rows
+    given = resolve_overrides(overrides or {}, source, target, source_rows=rows_there)
+    old, new = _Side(source.vocabulary, rows_there), _Side(target.vocabulary)
+    same = rows_there >= len(source.vocabulary) and _are_same(source.vocabulary, target.vocabulary)
     matcher = _Matcher(old, new)
     rows = []
     for id in sorted({*new.ids, *given}):
@@ -246,17 +253,23 @@ class _Side:
     """The control tokens of one vocabulary."""
 
     vocabulary: Vocabulary
-    ids: tuple[int, ...] = field(init=False)
-    by_role: dict[str, tuple[int, ...]] = field(init=False)
+    rows: int | None = None
 
-    def __post_init__(self) -> None:
+    def has_row(self, id: int) -> bool:
+        return self.rows is None or id < self.rows
+
+    @cached_property
+    def ids(self) -> tuple[int, ...]:
         kinds = [self.vocabulary.ids_of_kind(kind).tolist() for kind in CONTROL_KINDS]
-        object.__setattr__(self, "ids", tuple(sorted(id for ids in kinds for id in ids)))
+        return tuple(sorted(id for ids in kinds for id in ids if self.has_row(id)))
+
+    @cached_property
+    def by_role(self) -> dict[str, tuple[int, ...]]:
         roles: dict[str, dict[int, None]] = {}
         for record in self.vocabulary.roles:
-            if record.role not in _SHARED_ROLES:
+            if record.role not in _SHARED_ROLES and self.has_row(record.id):
                 roles.setdefault(record.role, {})[record.id] = None
-        object.__setattr__(self, "by_role", {role: tuple(ids) for role, ids in roles.items()})
+        return {role: tuple(ids) for role, ids in roles.items()}
 
     @cached_property
     def by_spelling(self) -> dict[str, int]:
@@ -284,8 +297,12 @@ class _Matcher:
             or self.by_spelling(row)
             or self.by_bytes(row)
             or self.by_family(row)
-            or row.done((), "none", "no counterpart")
+            or row.done((), "none", self.missing(row))
         )
+
+    def missing(self, row: _Draft) -> str:
+        token = self.new.vocabulary.token_bytes(row.id)
+        return "no counterpart" if token is None else "no token has its bytes; it stands for text"
 
     def by_role(self, row: _Draft) -> ControlRow | None:
         pairs = [
@@ -306,16 +323,17 @@ class _Matcher:
     def key(self, row: _Draft, role: str, id: int) -> tuple[int, ...]:
         same = self.old.spell(id) == row.spelling
         here, there = self.new.declared(role, row.id), self.old.declared(role, id)
-        theirs = set(self.old.vocabulary.roles_of(id))
-        shared = len(theirs & set(row.roles))
+        theirs, shared = set(self.old.vocabulary.roles_of(id)), set(row.roles)
+        extra, shared = theirs - shared, theirs & shared
         return (
             # A declared role is not given up for a spelling; a guess about the target is.
             0 if same and not here else (not here) + (not there),
             not same,
             role in _GENERAL_ROLES,
             _rank(role),
-            -shared,
-            len(theirs) - shared,
+            -len(shared),
+            # What also ends turns is another kind of end; what also begins or pads is not.
+            len(extra.difference(_GENERAL_ROLES)),
             self.old.by_role[role].index(id),
         )
 
@@ -333,6 +351,7 @@ class _Matcher:
     def by_bytes(self, row: _Draft) -> ControlRow | None:
         token = self.new.vocabulary.token_bytes(row.id)
         ids = self.old.vocabulary.ids_of(token).tolist() if token else []
+        ids = [id for id in ids if self.old.has_row(id)]
         return row.done((ids[0],), "bytes", "same bytes") if ids else None
 
     def by_family(self, row: _Draft) -> ControlRow | None:
@@ -346,5 +365,5 @@ class _Matcher:
         return None
 
     def stands_in(self, role: str, id: int) -> tuple[int, int, int]:
-        roles = self.old.vocabulary.roles_of(id)
-        return not self.old.declared(role, id), len(roles), self.old.by_role[role].index(id)
+        specific = set(self.old.vocabulary.roles_of(id)).difference(_GENERAL_ROLES)
+        return not self.old.declared(role, id), len(specific), self.old.by_role[role].index(id)

@@ -84,7 +84,8 @@ def render_all(
         "characters": characters,
         "seconds": seconds,
         "memory": MEMORY,
-        "path": sys.path,
+        # Not the working directory, which may be the stranger's folder.
+        "path": [place for place in sys.path if Path(place).is_absolute()],
     }
     answers = iter(_ask(request, name, seconds))
     return [[next(answers) for _ in variables] for _, variables in jobs]

@@ -29,6 +29,7 @@ from anyvocab.transplant.plan import SIDES, Plan, Side
 from anyvocab.transplant.plan_file import save_plan
 from anyvocab.transplant.planning import make_plan, named_strategies, strategies_of
 from anyvocab.transplant.result import SwapReport, Verification
+from anyvocab.transplant.row_statistics import RowStatistics, row_statistics
 from anyvocab.transplant.verify import compare_rows, verify
 from anyvocab.transplant.weights import Checkpoint, finish, rewrite
 
@@ -195,6 +196,9 @@ def swap(
         corpus=job.corpus.origin,
         compression=_compression(job),
         seconds=clock.seconds,
+        ends=_ends(small.files),
+        source=job.source,
+        target=job.target,
     )
     if dry_run:
         return _with(report, peak_bytes=_peak())
@@ -219,6 +223,10 @@ def swap(
             write_atomically(staging / name, data)
         for name, data in origins.items():
             write_atomically(staging / EXTRAS / name, data)
+    looked: dict[str, RowStatistics] = {}
+    if verification != "off":
+        with clock.stage("rows"):
+            looked = _row_statistics(job, plan, staging)
     with clock.stage("verify"):
         found = _verify(job, plan, staging, runnable, verification, progress)
     report = _with(
@@ -228,6 +236,7 @@ def swap(
         bytes=written.bytes,
         written=written.written,
         verification=found,
+        row_statistics=looked,
         peak_bytes=_peak(),
     )
     write_atomically(staging / "README.md", _card(job, report, place))
@@ -283,6 +292,19 @@ def _compression(job: Job) -> dict[str, tuple[float, float]]:
         )
         found[domain.name] = (before, after)
     return found
+
+
+def _ends(files: Mapping[str, bytes]) -> tuple[int, ...]:
+    said = json.loads(files.get("generation_config.json", b"{}")).get("eos_token_id")
+    return (said,) if isinstance(said, int) else tuple(said or ())
+
+
+def _row_statistics(job: Job, plan: Plan, staging: Path) -> dict[str, RowStatistics]:
+    after = Checkpoint.open(staging)
+    return {
+        side: row_statistics(job.context.matrices[side], after.matrix(side), plan.side(side))
+        for side in ((SIDES[0],) if plan.tied else SIDES)
+    }
 
 
 def _verify(

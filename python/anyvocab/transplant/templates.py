@@ -44,69 +44,78 @@ def rewrite(template: str, replacements: Mapping[str, str]) -> str:
     Raises:
         ChatTemplateError: A replacement would open a block where it has to stand.
     """
-    if not replacements:
-        return template
-    return "".join(_rewritten(template, replacements))
+    return "".join(_Scanner(template, replacements).parts()) if replacements else template
 
 
-def _rewritten(template: str, replacements: Mapping[str, str]) -> Iterator[str]:
-    position = 0
-    while position < len(template):
-        opening = _OPENS.search(template, position)
-        start = opening.start() if opening else len(template)
-        yield _plain(template[position:start], replacements)
-        if opening is None:
-            return
-        raw = _RAW.match(template, start)
-        if raw:
-            end = _END_RAW.search(template, raw.end())
-            position = end.start() if end else len(template)
-            yield raw[0] + _plain(template[raw.end() : position], replacements)
-            # The closing tag is a block as any other.
-        elif opening[0] == "{#":
-            end_at = template.find("#}", start)
-            position = len(template) if end_at < 0 else end_at + 2
-            yield template[start:position]
-        else:
-            position = yield from _block(template, start, _CLOSES[opening[0]], replacements)
+class _Scanner:
+    """Yields a template part by part, the replaceable ones replaced. One pass."""
 
+    def __init__(self, template: str, replacements: Mapping[str, str]) -> None:
+        self.template = template
+        self.plain = _Replacer(replacements)
+        self.literals = {quote: _Replacer(_for_literals(replacements, quote)) for quote in "'\""}
 
-def _plain(text: str, replacements: Mapping[str, str]) -> str:
-    def replaced(match: re.Match[str]) -> str:
-        new = replacements[match[0]]
-        if _OPENS.search(new):
+    def parts(self) -> Iterator[str]:
+        template, position = self.template, 0
+        while position < len(template):
+            opening = _OPENS.search(template, position)
+            start = opening.start() if opening else len(template)
+            yield self.text(template[position:start])
+            if opening is None:
+                return
+            raw = _RAW.match(template, start)
+            if raw:
+                end = _END_RAW.search(template, raw.end())
+                position = end.start() if end else len(template)
+                yield raw[0] + self.plain(template[raw.end() : position])
+                # The closing tag is a block as any other.
+            elif opening[0] == "{#":
+                end_at = template.find("#}", start)
+                position = len(template) if end_at < 0 else end_at + 2
+                yield template[start:position]
+            else:
+                position = yield from self.block(start, _CLOSES[opening[0]])
+
+    def text(self, text: str) -> str:
+        new = self.plain(text)
+        opens = _OPENS.search(new) if new != text else None
+        if opens:
             raise errors.build(
                 errors.ChatTemplateError,
-                f"{new!r} cannot stand in a template's text: it opens a block",
+                f"a replacement opens a block: {new[opens.start() :][:40]!r}",
                 field="chat_template",
                 fix="take the target's own template",
             )
         return new
 
-    return _any_of(replacements).sub(replaced, text)
+    def block(self, start: int, close: str) -> Generator[str, None, int]:
+        """Yield a block's code, its literals rewritten, and return where it ends."""
+        template, position = self.template, start + 2
+        yield template[start:position]
+        depth = 0  # of braces: `}}` may close a dictionary within an expression
+        while position < len(template):
+            character = template[position]
+            if character in self.literals:
+                end = _literal_end(template, position)
+                yield self.literals[character](template[position:end])
+                position = end
+                continue
+            if depth == 0 and template.startswith(close, position):
+                yield close
+                return position + 2
+            depth += (character == "{") - (character == "}")
+            yield character
+            position += 1
+        return position
 
 
-def _block(
-    template: str, start: int, close: str, replacements: Mapping[str, str]
-) -> Generator[str, None, int]:
-    """Yield a block's code, its literals rewritten, and return where it ends."""
-    position = start + 2
-    yield template[start:position]
-    depth = 0  # of braces: `}}` may close a dictionary within an expression
-    while position < len(template):
-        character = template[position]
-        if character in "'\"":
-            end = _literal_end(template, position)
-            yield _literal(template[position:end], replacements)
-            position = end
-            continue
-        if template.startswith(close, position) and depth == 0:
-            yield close
-            return position + 2
-        depth += (character == "{") - (character == "}")
-        yield character
-        position += 1
-    return position
+class _Replacer:
+    def __init__(self, replacements: Mapping[str, str]) -> None:
+        self.replacements = replacements
+        self.pattern = _any_of(replacements)
+
+    def __call__(self, text: str) -> str:
+        return self.pattern.sub(lambda match: self.replacements[match[0]], text)
 
 
 def _literal_end(template: str, start: int) -> int:
@@ -116,11 +125,12 @@ def _literal_end(template: str, start: int) -> int:
     return min(position + 1, len(template))
 
 
-def _literal(literal: str, replacements: Mapping[str, str]) -> str:
-    quote = literal[0]
+def _for_literals(replacements: Mapping[str, str], quote: str) -> dict[str, str]:
+    """Return what to replace in a literal, where line breaks may be written either way."""
     spelled = {text: _quoted(new, quote) for text, new in replacements.items()}
-    spelled |= {_quoted(text, quote): _quoted(new, quote) for text, new in replacements.items()}
-    return _any_of(spelled).sub(lambda match: spelled[match[0]], literal)
+    return spelled | {
+        _quoted(text, quote): _quoted(new, quote) for text, new in replacements.items()
+    }
 
 
 def _quoted(text: str, quote: str) -> str:

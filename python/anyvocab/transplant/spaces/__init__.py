@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from anyvocab import errors
 from anyvocab.transplant.spaces.corpus import CorpusSpace, Focus
-from anyvocab.transplant.spaces.encoder import CachedEncoder
+from anyvocab.transplant.spaces.encoder import CachedEncoder, load_encoder
 from anyvocab.transplant.spaces.exact import snap
 from anyvocab.transplant.spaces.spelling import spelling_vectors
 
@@ -23,8 +24,20 @@ if TYPE_CHECKING:
 
     from anyvocab.transplant.context import Context
     from anyvocab.transplant.plan import Side
+    from anyvocab.transplant.strategies import Need
 
-__all__ = ["Space", "SpaceName", "check_space", "corpus_space", "known_sources", "space_of"]
+__all__ = [
+    "Space",
+    "SpaceName",
+    "check_space",
+    "corpus_space",
+    "encoded",
+    "encoder_of",
+    "known_sources",
+    "load_encoder",
+    "needs_of_space",
+    "space_of",
+]
 
 SpaceName = Literal["corpus", "spelling", "encoder"]
 SPELLING_WIDTH = 128
@@ -60,6 +73,16 @@ def check_space(name: str) -> None:
         )
 
 
+def needs_of_space(strategy: Any) -> tuple[Need, ...]:
+    """Return what the space of a strategy needs of a context."""
+    needs: dict[str, tuple[Need, ...]] = {
+        "corpus": ("corpus",),
+        "encoder": ("encoder",),
+        "spelling": (),
+    }
+    return needs[strategy.space]
+
+
 def space_of(context: Context, side: Side, name: SpaceName) -> Space:
     """Return a space for the rows of one side; what is expensive is kept on the context.
 
@@ -69,7 +92,7 @@ def space_of(context: Context, side: Side, name: SpaceName) -> Space:
     if name == "corpus":
         return _Sided(corpus_space(context), "tied" if context.tied else side)
     if name == "encoder":
-        return _Encoded(context, _encoder(context))
+        return _Encoded(context, encoder_of(context))
     return _Spelled(len(context.source_tokens), _kept(context, "spelling", _spelled))
 
 
@@ -154,7 +177,21 @@ def encoded(encoder: CachedEncoder, keys: list[bytes]) -> NDArray[np.floating[An
     return snap(rows, precision="float64")
 
 
-def _encoder(context: Context) -> CachedEncoder:
+def _kept(context: Context, name: str, make: Callable[[Context], Any]) -> Any:
+    """Return what was made of the same tokenizers, corpus and encoder before, or make it."""
+    made_of = (context.source, context.target, context.corpus, context.encoder)
+    held = context.shared.get(name)
+    if held is None or any(old is not new for old, new in zip(held[0], made_of, strict=True)):
+        held = context.shared[name] = (made_of, make(context))
+    return held[1]
+
+
+def encoder_of(context: Context) -> CachedEncoder:
+    """Return a context's encoder, which then is asked for every byte string once.
+
+    Raises:
+        InvalidValue: There is none.
+    """
     if context.encoder is None:
         raise errors.build(
             errors.InvalidValue,
@@ -164,7 +201,8 @@ def _encoder(context: Context) -> CachedEncoder:
         )
     if isinstance(context.encoder, CachedEncoder):
         return context.encoder
-    found: CachedEncoder = _kept(context, "encoder", lambda _: CachedEncoder(context.encoder))
+    given = context.encoder
+    found: CachedEncoder = _kept(context, "encoder", lambda _: CachedEncoder(given))
     return found
 
 

@@ -1,7 +1,7 @@
 """Auxiliary vectors from a text encoder in a local folder, or from any callable.
 
-An encoder reads text, and tokens are bytes. Bytes that are not UTF-8 are spelled `<0xE4>`, and so is
-the `<` of a literal `<0x`: no two byte strings have the same spelling, and none is lost in U+FFFD.
+An encoder reads text, and tokens are bytes. Bytes that are not UTF-8 are spelled `<0xE4>`, and so
+is the `<` of a literal `<0x`: no two byte strings have the same spelling, none is lost in U+FFFD.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ CONFIG = "config.json"
 
 
 def spell(token: bytes) -> str:
-    """Return text that an encoder can read and that no other byte string is spelled as.
+    r"""Return text that an encoder can read and that no other byte string is spelled as.
 
-    >>> spell(b" caf\\xc3"), spell(" café".encode()), spell(b"<0xC3>")
+    >>> spell(b" caf\xc3"), spell(" café".encode()), spell(b"<0xC3>")
     (' caf<0xC3>', ' café', '<0x3C>0xC3>')
     """
     text = token.replace(b"<0x", b"<0x3C>0x").decode("utf-8", "surrogateescape")

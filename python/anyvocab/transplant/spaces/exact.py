@@ -18,9 +18,16 @@ from anyvocab import errors
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BLOCK_NUMBERS", "cosines", "nearest", "paired_cosines", "snap", "sparsemax"]
+__all__ = [
+    "BLOCK_NUMBERS",
+    "cosines",
+    "nearest",
+    "paired_cosines",
+    "snap",
+    "sparsemax",
+    "squared_steps",
+]
 
-Vectors = "NDArray[np.floating[Any]]"
 BLOCK_NUMBERS = 1 << 22  # cosines that exist at once
 TILE = 64  # neighbouring keys of which first only the best is looked at
 # Steps per unit of length. A dot product of two rounded unit vectors of E numbers is at most
@@ -61,18 +68,27 @@ def snap(
     return np.rint(wide, out=wide).astype(precision)
 
 
+def squared_steps(vectors: NDArray[np.floating[Any]]) -> float:
+    """Return the dot product of two equal unit vectors in the steps of `vectors`."""
+    return STEPS[vectors.dtype] ** 2
+
+
 def cosines(
     queries: NDArray[np.floating[Any]], keys: NDArray[np.floating[Any]]
 ) -> NDArray[np.float64]:
     """Return the cosine of every query and every key, float64 (n, K), of vectors in steps."""
-    return (queries @ keys.T).astype(np.float64) / STEPS[queries.dtype] ** 2
+    products = (queries @ keys.T).astype(np.float64)
+    found: NDArray[np.float64] = products / squared_steps(queries)
+    return found
 
 
 def paired_cosines(
     left: NDArray[np.floating[Any]], right: NDArray[np.floating[Any]]
 ) -> NDArray[np.float64]:
     """Return the cosine of every row of `left` and the same row of `right`, float64 (n,)."""
-    return np.einsum("ne,ne->n", left, right).astype(np.float64) / STEPS[left.dtype] ** 2
+    products = np.einsum("ne,ne->n", left, right).astype(np.float64)
+    found: NDArray[np.float64] = products / squared_steps(left)
+    return found
 
 
 def nearest(
@@ -100,7 +116,7 @@ def nearest(
     close = np.zeros((len(queries), count), dtype=np.float64)
     if not count:
         return found, close
-    scale = STEPS[queries.dtype] ** 2
+    scale = squared_steps(queries)
     for rows, tiles in _tiled(queries, keys, block_numbers):
         # The best `count` keys lie in the `count` tiles whose best keys are best, the lower tile
         # first among equals: each of those holds a key that goes before all keys of the others.
@@ -139,7 +155,7 @@ def sparsemax(
 
     Source: Martins and Astudillo, From Softmax to Sparsemax, arXiv:1602.02068, algorithm 1.
     """
-    scale = STEPS[queries.dtype] ** 2 * temperature
+    scale = squared_steps(queries) * temperature
     lengths = np.zeros(len(queries), dtype=np.int64)
     columns: list[NDArray[np.int64]] = []
     weights: list[NDArray[np.float32]] = []
@@ -176,8 +192,9 @@ def _threshold(values: NDArray[np.float64]) -> NDArray[np.float64]:
     place = np.arange(1, values.shape[1] + 1)
     with np.errstate(invalid="ignore"):  # -inf + inf behind the last number
         support = np.where(np.isfinite(falling), falling * place > over, False).sum(axis=1)
-    taken: NDArray[np.float64] = np.take_along_axis(over, support[:, None] - 1, axis=1)[:, 0]
-    return taken / support
+    taken = np.take_along_axis(over, support[:, None] - 1, axis=1)[:, 0]
+    found: NDArray[np.float64] = taken / support
+    return found
 
 
 def _tiled(

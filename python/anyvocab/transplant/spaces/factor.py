@@ -35,9 +35,7 @@ class Sparse:
     def turned(self) -> Sparse:
         """Return the transpose."""
         order = np.argsort(self.columns, kind="stable")  # rows stay ascending in each column
-        return Sparse(
-            self.columns[order], self.rows[order], self.values[order], self.shape[::-1]
-        )
+        return Sparse(self.columns[order], self.rows[order], self.values[order], self.shape[::-1])
 
     def times(self, dense: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the product with a dense matrix, float32 (rows, E)."""
@@ -71,7 +69,8 @@ def factor(
         seed: Of the random start.
         rounds: Power iterations.
 
-    Source: Halko, Martinsson and Tropp, arXiv:0909.4061, algorithm 4.4, iterated on the column side.
+    Source: Halko, Martinsson and Tropp, arXiv:0909.4061, algorithm 4.4, iterated on the
+    column side.
     """
     found = np.zeros((matrix.shape[0], width), dtype=np.float32)
     size = min(width + OVERSAMPLING, *matrix.shape)

@@ -22,7 +22,9 @@ _BEGIN, _END, _BASE = 257, 258, 512  # bytes are 1..256; five digits of base 512
 
 
 def byte_sequences(tokens: Sequence[bytes | None], longest: int = LONGEST) -> Sparse:
-    """Return which tokens contain which byte sequences, weighted by rarity (tf-idf, tf 0 or 1).
+    """Return which tokens contain which byte sequences, weighted (1 + log count) * log rarity.
+
+    The count tells runs of white space of different lengths apart.
 
     Sequences have 1 to `longest` bytes; a token's begin and end count as a byte each. Those that
     only one token contains tell nothing and are left out.
@@ -57,17 +59,20 @@ def byte_sequences(tokens: Sequence[bytes | None], longest: int = LONGEST) -> Sp
     width = len(tokens_with)
     entries = np.concatenate(rows) * max(1, width) + column
     entries.sort()
-    entries = entries[np.diff(entries, prepend=-1) > 0]  # each place once
+    places = np.flatnonzero(np.diff(entries, prepend=-1))
+    often = np.diff(places, append=len(entries))
+    entries = entries[places]  # each place once
     rows_of, columns_of = entries // max(1, width), entries % max(1, width)
     spread = np.bincount(columns_of, minlength=width)
     common = spread >= 2
     renamed = np.cumsum(common) - 1
     kept = common[columns_of]
-    weight = np.log((len(spelled) + 1) / np.maximum(spread, 1)).astype(np.float32)
+    rarity = np.log((len(spelled) + 1) / np.maximum(spread, 1))
+    weights = (1 + np.log(often)) * rarity[columns_of]
     return Sparse(
         rows_of[kept],
         renamed[columns_of[kept]],
-        weight[columns_of[kept]],
+        weights[kept].astype(np.float32),
         (len(spelled), int(common.sum())),
     )
 

@@ -64,7 +64,7 @@ class Strategy(Protocol):
 @dataclasses.dataclass(frozen=True)
 class _Entry:
     factory: type[Any]
-    needs: frozenset[Need]
+    needs: tuple[Need, ...] | Callable[[Any], tuple[Need, ...]]
     summary: str
 
 
@@ -72,17 +72,19 @@ _REGISTRY: dict[str, _Entry] = {}
 _Class = TypeVar("_Class", bound=type[Any])
 
 
-def strategy(name: str, *, needs: tuple[Need, ...] = ()) -> Callable[[_Class], _Class]:
+def strategy(
+    name: str, *, needs: tuple[Need, ...] | Callable[[Any], tuple[Need, ...]] = ()
+) -> Callable[[_Class], _Class]:
     """Register a frozen dataclass as the strategy `name`.
 
     Args:
         name: As users write it.
-        needs: What the context must hold.
+        needs: What the context must hold; a function of the strategy where its options decide.
     """
 
     def register(factory: _Class) -> _Class:
         summary = (factory.__doc__ or "").strip().partition("\n")[0]
-        _REGISTRY[name] = _Entry(factory, frozenset(needs), summary)
+        _REGISTRY[name] = _Entry(factory, needs, summary)
         return factory
 
     return register
@@ -102,13 +104,14 @@ def names() -> dict[str, str]:
     return {name: entry.summary for name, entry in sorted(_loaded().items())}
 
 
-def needs_of(name: str) -> frozenset[Need]:
-    """Return what a strategy needs of its context.
+def needs_of(name: str, options: Mapping[str, Any] | None = None) -> frozenset[Need]:
+    """Return what a strategy with these options needs of its context.
 
     Raises:
-        InvalidValue: There is no such strategy.
+        InvalidValue: There is no such strategy or option.
     """
-    return _entry(name).needs
+    needs = _entry(name).needs
+    return frozenset(needs(make(name, options)) if callable(needs) else needs)
 
 
 def options_of(name: str) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from anyvocab.transplant.weights.find import VocabularyTensor
 __all__ = ["Matrix", "RowSource", "Rows", "nonfinite_rows", "torch_dtype", "torch_name"]
 
 BLOCK: Final = 8 << 20  # bytes that are worked on at once
-SCATTERED: Final = 512  # rows gathered at once: the system maps up to 64 KiB around each of them
 ROWS_SHOWN: Final = 5
 _NAMES: Final = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
@@ -172,12 +171,15 @@ class Matrix:
             return torch.empty((0, self.width), dtype=self.dtype)
         return torch.from_numpy(data).view(self.dtype)
 
-    def _forget(self, start: int, stop: int) -> None:
-        """Give the pages of the file's bytes `start` to `stop` back to the system."""
+    def _forget_rows(self, start: int, stop: int) -> None:
+        """Give the pages of rows `start` to `stop` back to the system."""
         if not hasattr(self._map, "madvise"):  # Windows
             return
-        first = start - start % mmap.PAGESIZE
-        self._map.madvise(mmap.MADV_DONTNEED, first, stop - first)
+        first = self._start + start * self._row_bytes
+        first -= first % mmap.PAGESIZE
+        length = self._start + stop * self._row_bytes - first
+        if length:
+            self._map.madvise(mmap.MADV_DONTNEED, first, length)
 
     def take(self, ids: Any) -> Any:
         """Return the rows of `ids`, shape (n, width), in the stored type.
@@ -188,7 +190,15 @@ class Matrix:
         Raises:
             InvalidValue: An id has no row.
         """
-        wanted = np.asarray(ids, dtype=np.int64).reshape(-1)
+        given = np.asarray(ids).reshape(-1)
+        if given.size and given.dtype.kind not in "iu":
+            raise errors.build(
+                errors.InvalidValue,
+                f"numbers of type {given.dtype}",
+                field="ids",
+                fix="give integers",
+            )
+        wanted = given.astype(np.int64)
         if wanted.size and not 0 <= int(wanted.min()) <= int(wanted.max()) < self.rows:
             beyond = wanted[(wanted < 0) | (wanted >= self.rows)]
             raise errors.build(
@@ -197,10 +207,17 @@ class Matrix:
                 field="ids",
             )
         found = np.empty((wanted.size, self._row_bytes), np.uint8)
-        for first in range(0, wanted.size, SCATTERED):
-            part = slice(first, first + SCATTERED)
-            np.take(self._view(), wanted[part], axis=0, out=found[part], mode="clip")
-            self._forget(self._start, self._stop)
+        # In the order of the file, a block at a time: every page is mapped once, few at a time.
+        step = max(1, BLOCK // self._row_bytes)
+        order = np.argsort(wanted, kind="stable")
+        blocks = wanted[order] // step
+        for part in np.split(order, np.flatnonzero(np.diff(blocks)) + 1):
+            for first in range(0, part.size, step):
+                some = part[first : first + step]
+                found[some] = self._view()[wanted[some]]
+            if part.size:
+                first = int(wanted[part[0]]) // step * step
+                self._forget_rows(first, min(first + step, self.rows))
         return self._as_stored(found)
 
     def chunk(self, start: int, stop: int) -> Any:
@@ -216,7 +233,7 @@ class Matrix:
                 field="start, stop",
             )
         found = self._view()[start:stop].copy()
-        self._forget(self._start + start * self._row_bytes, self._start + stop * self._row_bytes)
+        self._forget_rows(start, stop)
         return self._as_stored(found)
 
     def chunks(self) -> Iterator[Any]:

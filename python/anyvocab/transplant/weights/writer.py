@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, Final, Literal
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from anyvocab import errors
-from anyvocab._safetensors import INDEX, Entry
+from anyvocab._safetensors import INDEX, Entry, is_inside
 from anyvocab._save import sync_folder, write_atomically
 from anyvocab.transplant.weights.checkpoint import Checkpoint
 from anyvocab.transplant.weights.layout import Changes, Shard, lay_out, refuse
@@ -130,6 +130,7 @@ def rewrite(
     changes = Changes(replacements, frozenset(drop), dict(add or {}), plan_key)
     shards = lay_out(checkpoint, changes)
     _clear_temporaries(folder)
+    _clear_earlier(folder, shards)
     _check_room(folder, shards, link)
     meter = _Meter(sum(shard.size for shard in shards), progress)
     files = {shard.file: _settle(shard, folder, link, meter) for shard in shards}
@@ -140,6 +141,11 @@ def rewrite(
 
 def _marker(folder: Path, file: str) -> Path:
     return folder / MARKERS / f"{quote(file, safe='')}.json"
+
+
+def _mark(folder: Path, shard: Shard) -> None:
+    data = json.dumps({"key": shard.key, "size": shard.size}).encode()
+    write_atomically(_marker(folder, shard.file), data)
 
 
 def _is_finished(shard: Shard, folder: Path) -> bool:
@@ -175,6 +181,7 @@ def _settle(shard: Shard, folder: Path, link: str, meter: _Meter) -> How:
     linked = target.exists() and target.samefile(shard.path)
     if shard.parts is None and link == "hard":
         if linked or _link(shard.path, target):
+            _mark(folder, shard)
             meter.add(shard.size, written=False)
             return "linked"
         linked = False
@@ -202,7 +209,7 @@ def _settle(shard: Shard, folder: Path, link: str, meter: _Meter) -> How:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(target.parent)
-    write_atomically(marker, json.dumps({"key": shard.key, "size": shard.size}).encode())
+    _mark(folder, shard)
     return "copied" if shard.parts is None else "written"
 
 
@@ -230,6 +237,29 @@ def _clear_temporaries(folder: Path) -> None:
     """Remove what a killed process could not remove."""
     for path in folder.rglob(".*.safetensors.*.tmp"):
         path.unlink(missing_ok=True)
+
+
+def _clear_earlier(folder: Path, shards: list[Shard]) -> None:
+    """Remove what an earlier rewrite left that this one does not make.
+
+    Raises:
+        InvalidValue: The folder holds weights that no rewrite made.
+    """
+    wanted = {shard.file for shard in shards}
+    for marker in sorted((folder / MARKERS).glob("*.json")):
+        file = unquote(marker.stem)
+        if file not in wanted and is_inside(file):
+            (folder / file).unlink(missing_ok=True)
+            (folder / INDEX).unlink(missing_ok=True)  # it named that file
+            marker.unlink()
+    for path in sorted(folder.rglob("*.safetensors")):
+        file = path.relative_to(folder).as_posix()
+        if file not in wanted:
+            refuse(
+                f"the folder holds {file}, which is no part of this model",
+                "staging",
+                "give a folder of its own",
+            )
 
 
 def _write_all(out: Any, data: bytes | memoryview) -> None:
