@@ -27,18 +27,21 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = Path(os.environ.get("ANYVOCAB_FIXTURES", ROOT.parent / "shared" / "fixtures"))
+Wanted = Callable[[str], bool]
 WIDTH, BASE, LARGE, BATCH = 2048, 32_000, 128_000, 512
-SAMPLES = (512, 2560)
+SAMPLES = (256, 1280)
 PURSUITS = {
     "omp": {"k": 64},
     "omp-centred": {"k": 64},
     "omp screen=None": {"k": 64, "screen": None},
 }
-OTHERS = ("linear-map", "procrustes", "knn", "common-interpolation")
+NEIGHBOURS = ("knn", "common-interpolation")
+MAPS = ("linear-map", "procrustes")  # mostly one fit: made for all rows
 
 
 def cut_tokenizer(folder: Path, size: int) -> None:
@@ -86,6 +89,9 @@ def write_model(folder: Path, size: int, rows) -> None:
     """Write a llama of one thin layer with `rows` as its tied matrix."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
     folder.mkdir(parents=True)
     cut_tokenizer(folder, size)
@@ -186,10 +192,12 @@ def make_pair(folder: Path, size: int) -> None:
     torch.save(base, folder / "true.pt")
 
 
-def part_full(folder: Path, mergekit: str | None, threads: int) -> None:
+def part_full(folder: Path, mergekit: str | None, threads: int, wanted: Wanted) -> None:
     make_pair(folder, LARGE)
-    for name in PURSUITS:
-        sizes = (64, 192) if "None" in name else SAMPLES
+    for name in (*PURSUITS, *NEIGHBOURS):
+        if not wanted(name):
+            continue
+        sizes = (32, 96) if "None" in name else SAMPLES
         one, two = (measure(folder, name, sample, threads) for sample in sizes)
         line = f"{name:22} "
         for clock in ("wall", "cpu"):
@@ -199,22 +207,24 @@ def part_full(folder: Path, mergekit: str | None, threads: int) -> None:
                 f"{clock}: {1000 * each:7.2f} s per 1000, all {fixed + each * two['new']:7.0f} s; "
             )
         show(line, two)
-    for name in OTHERS:
+    for name in filter(wanted, MAPS):
         found = measure(folder, name, LARGE, threads)
         show(f"{name:22} wall {found['wall']:7.1f} s, cpu {found['cpu']:7.1f} s, all rows; ", found)
-    for method in ("mean", "subword") if mergekit else ():
+    for method in filter(wanted, ("mean", "subword") if mergekit else ()):
         found = rival(folder, mergekit or "", "-a", method, threads=threads)
         show(
             f"mergekit {method:13} wall {found['wall']:7.1f} s, cpu {found['cpu']:7.1f} s; ", found
         )
 
 
-def part_small(folder: Path, mergekit: str | None, threads: int) -> None:
+def part_small(folder: Path, mergekit: str | None, threads: int, wanted: Wanted) -> None:
     make_pair(folder, BASE + BATCH)
-    for name in PURSUITS:
+    for name in filter(wanted, PURSUITS):
         found = measure(folder, name, BATCH, threads)
         show(f"{name:22} wall {found['wall']:7.1f} s, cpu {found['cpu']:7.1f} s; ", found)
     for options in (("mean",), ("omp", "-k", "64")) if mergekit else ():
+        if not wanted(options[0]):
+            continue
         found = rival(folder, mergekit or "", "-a", *options, threads=threads)
         name = " ".join(options)
         show(f"mergekit {name:13} wall {found['wall']:7.1f} s, cpu {found['cpu']:7.1f} s; ", found)
@@ -233,6 +243,7 @@ def main() -> None:
     parser.add_argument("--part", nargs="+", choices=("full", "small"), default=["full", "small"])
     parser.add_argument("--mergekit", help="path of mergekit-tokensurgeon, in a venv of its own")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--only", nargs="+", help="measure only these strategies and methods")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--sample", type=int, help=argparse.SUPPRESS)
@@ -240,11 +251,15 @@ def main() -> None:
     if given.child:
         child(given.folder, given.child, given.sample)
         return
+
+    def wanted(name: str) -> bool:
+        return not given.only or name in given.only
+
     for part in given.part:
         print(f"{part}, {given.threads} threads, load {os.getloadavg()[0]:.1f}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             work = part_full if part == "full" else part_small
-            work(Path(folder), given.mergekit, given.threads)
+            work(Path(folder), given.mergekit, given.threads, wanted)
 
 
 if __name__ == "__main__":
