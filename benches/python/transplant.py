@@ -2,7 +2,7 @@
 
 The pair is made here: a base of 32,000 tokens and a donor with more, both cut from one BPE (the
 first merges of the llama3 tokenizer in ANYVOCAB_FIXTURES), width 2048, tied, bfloat16; base rows
-are a noisy linear map of donor rows. What each part is for:
+are donor rows turned, with noise. What each part is for:
 
 - full: the donor's whole 128,000 tokens. anyvocab makes a sample of rows by pursuit and all rows by
   the other strategies; `per 1000` is the time past the sample's set-up, from two sample sizes, and
@@ -12,8 +12,8 @@ are a noisy linear map of donor rows. What each part is for:
   the difference is its OMP.
 
 Every measurement is a process of its own: wall and processor seconds, and the peak of the resident
-set, mapped files included. A busy machine lengthens both times; compare within a run. Fidelity is
-the mean cosine to the true row less the mean row, over the rows made: the map is known.
+set until the rows are there, mapped files included. A busy machine lengthens both times; compare
+within a run. Fidelity is the mean cosine of the rows made to the true ones, the mean row off both.
 
     python benches/python/transplant.py --mergekit VENV/bin/mergekit-tokensurgeon --part full small
 """
@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -67,21 +68,20 @@ def true_rows(size: int):
 
     generator = torch.Generator().manual_seed(0)
 
-    def draw(*shape: int):
+    def draw(*shape: int):  # rows of length 1
         return torch.randn(*shape, generator=generator) / shape[-1] ** 0.5
 
-    concepts, common = draw(6000, WIDTH), draw(WIDTH)
-    turn, away = draw(WIDTH, WIDTH), draw(WIDTH)
+    concepts, common, away = draw(6000, WIDTH), draw(WIDTH), draw(WIDTH)
+    places = torch.randperm(WIDTH, generator=generator)  # the map between the two: a rotation
     donor = torch.empty(size, WIDTH, dtype=torch.bfloat16)
     base = torch.empty_like(donor)
     for start in range(0, size, 4096):
         n = min(4096, size - start)
-        ids = torch.randint(6000, (n, 6), generator=generator)
-        shares = torch.rand(n, 6, generator=generator)
-        rows = torch.einsum("nk,nkd->nd", shares, concepts[ids])
-        rows = 0.4 * common + 0.5 * rows / rows.norm(dim=1, keepdim=True) + 0.7 * draw(n, WIDTH)
+        rows = 0.4 * common + 0.7 * draw(n, WIDTH)
+        for share in (0.4, 0.3, 0.2):
+            rows += share * concepts[torch.randint(6000, (n,), generator=generator)]
         donor[start : start + n] = rows
-        base[start : start + n] = rows @ turn + 0.4 * away + 0.3 * draw(n, WIDTH)
+        base[start : start + n] = rows[:, places] + 0.4 * away + 0.3 * draw(n, WIDTH)
     return donor, base
 
 
@@ -145,6 +145,7 @@ def child(folder: Path, name: str, sample: int) -> None:
     wall, cpu = time.perf_counter(), time.process_time()
     made = strategies.make(name.split()[0], PURSUITS.get(name, {})).rows(context, "input", chosen)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     some = slice(0, 512)
     if isinstance(made, torch.Tensor):
         rows = made[some]
@@ -163,6 +164,7 @@ def child(folder: Path, name: str, sample: int) -> None:
                 "wall": wall,
                 "cpu": cpu,
                 "cosine": float(cosine),
+                "rss": peak,
             }
         )
     )
@@ -171,8 +173,8 @@ def child(folder: Path, name: str, sample: int) -> None:
 def measure(folder: Path, name: str, sample: int, threads: int) -> dict[str, float]:
     log = folder / "log"
     command = [sys.executable, __file__, "--child", name, "--folder", str(folder)]
-    whole = timed([*command, "--sample", str(sample)], threads, log)
-    return {**json.loads(log.read_text().splitlines()[-1]), "rss": whole["rss"]}
+    timed([*command, "--sample", str(sample)], threads, log)
+    return dict(json.loads(log.read_text().splitlines()[-1]))
 
 
 def rival(folder: Path, command: str, *options: str, threads: int) -> dict[str, float]:

@@ -27,7 +27,6 @@ __all__ = [
     "bridge",
     "check_about",
     "combined",
-    "mean_row",
     "moments",
     "predicted",
 ]
@@ -65,6 +64,10 @@ class Bridge:
     def of_source(self) -> Tensor:
         """Return the source's rows of all anchors, float32 (N, D)."""
         return _gathered(self.source, self.source_ids)
+
+    def means(self) -> tuple[Tensor, Tensor]:
+        """Return the anchors' mean rows in donor and source, float64 (D_donor,) and (D,)."""
+        return _mean(self.donor, self.donor_ids), _mean(self.source, self.source_ids)
 
     def trained(self, share: float = 0.01) -> Bridge:
         """Return the bridge without the shortest `share` of rows of either model.
@@ -112,13 +115,6 @@ def check_about(about: About) -> None:
         raise errors.build(
             errors.InvalidValue, f"must be mean or origin, got {about!r}", field="about"
         )
-
-
-def mean_row(rows: Tensor) -> Tensor:
-    """Return the mean row, float32 (D,), summed in float64."""
-    import torch
-
-    return (rows.sum(dim=0, dtype=torch.float64) / len(rows)).float()
 
 
 def combined(
@@ -223,15 +219,9 @@ def moments(bridge: Bridge, about: About, *, both: bool = False) -> Moments:
     import torch
 
     wide, narrow = bridge.donor.width, bridge.source.width
-    means = [torch.zeros(wide, dtype=torch.float64), torch.zeros(narrow, dtype=torch.float64)]
+    means = torch.zeros(wide, dtype=torch.float64), torch.zeros(narrow, dtype=torch.float64)
     if about == "mean":
-        for mean, matrix, ids in (
-            (means[0], bridge.donor, bridge.donor_ids),
-            (means[1], bridge.source, bridge.source_ids),
-        ):
-            for rows in _blocks(matrix, ids):
-                mean += rows.double().sum(dim=0)
-            mean /= len(bridge)
+        means = bridge.means()
     within = torch.zeros(wide, wide, dtype=torch.float64)
     across = torch.zeros(wide, narrow, dtype=torch.float64)
     source_within = torch.zeros(*((narrow, narrow) if both else (0, 0)), dtype=torch.float64)
@@ -262,6 +252,15 @@ def _known(context: Context, ids: NDArray[np.int64]) -> tuple[NDArray[np.int64],
 def _blocks(matrix: Matrix, ids: NDArray[np.int64]) -> Iterator[Tensor]:
     for start in range(0, len(ids), BLOCK):
         yield matrix.take(ids[start : start + BLOCK]).float()
+
+
+def _mean(matrix: Matrix, ids: NDArray[np.int64]) -> Tensor:
+    import torch
+
+    total = torch.zeros(matrix.width, dtype=torch.float64)
+    for rows in _blocks(matrix, ids):
+        total += rows.double().sum(dim=0)
+    return total / len(ids)
 
 
 def _gathered(matrix: Matrix, ids: NDArray[np.int64]) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from anyvocab import errors
-from anyvocab.transplant.donated import About, bridge, check_about, combined, mean_row
+from anyvocab.transplant.donated import About, bridge, check_about, combined
 from anyvocab.transplant.plan import Combination, Side
 from anyvocab.transplant.strategies import strategy
 
@@ -53,7 +53,7 @@ class Knn:
         anchors = pairs.of_donor()
         mean = torch.zeros(anchors.shape[1])
         if self.about == "mean":
-            mean = mean_row(anchors)
+            mean = pairs.means()[0].float()
         anchors = _unit_(anchors.sub_(mean))
         k = min(self.k, len(anchors))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from anyvocab import errors
-from anyvocab.transplant.donated import Bridge, bridge, combined, mean_row
+from anyvocab.transplant.donated import Bridge, bridge, combined
 from anyvocab.transplant.plan import Combination, Shifted, Side
 from anyvocab.transplant.pursuit import Pursuit, check_options
 from anyvocab.transplant.strategies import strategy
@@ -97,8 +97,8 @@ class OmpCentred:
         import torch
 
         anchors = _anchors(context, side, self.tokens)
+        mean, source_mean = (one.float() for one in anchors.means())
         atoms = anchors.of_donor()
-        mean = mean_row(atoms)
         atoms -= mean
         norms = atoms.norm(dim=1)
         # An anchor at the mean has no direction: it scores 0 and is never picked.
@@ -113,7 +113,7 @@ class OmpCentred:
         row = np.repeat(np.arange(len(made)), made.lengths())
         sums = np.bincount(row, weights=made.weights, minlength=len(made))
         amounts = np.where(made.lengths() > 0, 1.0 - sums, 0.0)[:, None].astype(np.float32)
-        return Shifted(made, mean_row(anchors.of_source())[None].numpy(), amounts)
+        return Shifted(made, source_mean[None].numpy(), amounts)
 
 
 def _anchors(context: Context, side: Side, tokens: Tokens) -> Bridge:
