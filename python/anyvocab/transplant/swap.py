@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from anyvocab import errors
 from anyvocab._save import write_atomically
+from anyvocab.evaluate.models import model_kind
 from anyvocab.transplant import applying, tokens
 from anyvocab.transplant.files import (
     config_files,
@@ -151,7 +152,8 @@ def swap(
             progress=progress,
         )
     runnable = _may_run(job.checkpoint, run)
-    calibrating = may_calibrate(job, calibrate, runnable)
+    scored = runnable and model_kind(job.checkpoint.config) == "causal"
+    calibrating = may_calibrate(job, calibrate, scored)
     tied = applying.will_tie(job.checkpoint, tie, calibrating=calibrating)
     small = config_files(job.source, job.target, job.controls, rows=job.rows, tied=tied)
     wanted = named_strategies(strategy, tied)
@@ -177,7 +179,7 @@ def swap(
         shutil.rmtree(staging)
     with clock.stage("plan"):
         plan, choice, notes = make_plan(
-            job, wanted, options, tied, runnable, calibrating, staging / EXTRAS / PLAN, key
+            job, wanted, options, tied, scored, calibrating, staging / EXTRAS / PLAN, key
         )
     report = SwapReport(
         job.model,
