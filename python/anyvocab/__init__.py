@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from anyvocab.tokenizer import IncrementalEncoder as IncrementalEncoder
     from anyvocab.tokenizer import Ragged as Ragged
     from anyvocab.tokenizer import Tokenizer as Tokenizer
+    from anyvocab.transplant.compare import Comparison as Comparison
+    from anyvocab.transplant.compare import compare_strategies as compare_strategies
     from anyvocab.transplant.result import SwapReport as SwapReport
     from anyvocab.transplant.swap import swap as swap
     from anyvocab.vocabulary import Vocabulary as Vocabulary
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 _MODULE_OF = {
     "AnyvocabError": "anyvocab.errors",
     "BitsPerByte": "anyvocab.evaluate",
+    "Comparison": "anyvocab.transplant.compare",
     "Compression": "anyvocab.evaluate",
     "Encoding": "anyvocab.tokenizer",
     "Evaluation": "anyvocab.evaluate",
@@ -68,6 +71,7 @@ _MODULE_OF = {
     "WeightsFormatError": "anyvocab.errors",
     "__version__": "anyvocab._core",
     "bits_per_byte": "anyvocab.evaluate",
+    "compare_strategies": "anyvocab.transplant.compare",
     "compression": "anyvocab.evaluate",
     "evaluate_models": "anyvocab.evaluate",
     "swap": "anyvocab.transplant.swap",
@@ -76,6 +80,7 @@ _MODULE_OF = {
 __all__ = [
     "AnyvocabError",
     "BitsPerByte",
+    "Comparison",
     "Compression",
     "Encoding",
     "Evaluation",
@@ -98,6 +103,7 @@ __all__ = [
     "WeightsFormatError",
     "__version__",
     "bits_per_byte",
+    "compare_strategies",
     "compression",
     "evaluate_models",
     "swap",

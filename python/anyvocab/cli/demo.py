@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from anyvocab.cli import demo_swap
 from anyvocab.cli.output import ExitCode, JsonOption, Output
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ NEXT = """What to try next
   anyvocab inspect pico:code-4k --against pico:code-2k --html page.html
   anyvocab inspect path/to/tokenizer.json --text 'any text'
   anyvocab doctor path/to/model
+  anyvocab swap pico:code-2k pico:code-4k new-model --corpus texts/ --report swap.html
 
   import anyvocab as av
   tok = av.Tokenizer.load("pico:code-4k")
@@ -52,14 +54,17 @@ def command(json: JsonOption = False) -> ExitCode:
         _print_cuts(output, tokenizers, cuts)
     texts = _held_out()
     scores, why_not = _scores(output, folders, tokenizers, texts)
+    comparisons = {} if why_not else demo_swap.compare(output, texts)
     if json:
-        output.document(_document(tokenizers, cuts, texts, scores, why_not))
+        found = _document(tokenizers, cuts, texts, scores, why_not)
+        output.document({**found, "swaps": demo_swap.document(comparisons)})
         return ExitCode.DONE
     if why_not:
         output.heading("Bits per byte")
         output.text(f"not measured: {why_not}")
     else:
         _print_scores(output, scores, list(texts))
+        demo_swap.print_comparisons(output, comparisons)
     output.text("")
     output.text(NEXT)
     output.progress(f"done in {time.monotonic() - started:.0f} s")

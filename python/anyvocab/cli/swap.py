@@ -88,8 +88,8 @@ def command(
         ),
     ] = None,
     tie: Annotated[
-        str, typer.Option(metavar="keep|untie", help="What becomes of tied matrices.")
-    ] = "keep",
+        str, typer.Option(metavar="auto|keep|untie", help="What becomes of tied matrices.")
+    ] = "auto",
     calibrate: Annotated[
         str,
         typer.Option(metavar="auto|off", help="Fit output rows to the model's own predictions."),

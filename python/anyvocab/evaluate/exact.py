@@ -196,12 +196,23 @@ def _body(network: Any) -> dict[str, Any]:
     return {name: one for name, one in network.named_parameters() if id(one) not in rows}
 
 
+def _last(made: Any) -> Any:
+    """Return the states of the last layer, with whatever the model puts behind it; None: none."""
+    whole = getattr(made, "last_hidden_state", None)
+    if whole is not None:
+        return whole
+    layers = getattr(made, "decoder_hidden_states", None) or getattr(made, "hidden_states", None)
+    return layers[-1] if layers else None  # T5 with a head names no body of its own
+
+
 def _hidden(model: LoadedModel, ids: tuple[int, ...]) -> Any:
     """Return the hidden states that the output matrix would be given, float64 (T, D)."""
     torch = import_torch()
     body = getattr(model.network, "base_model", None)
     rows = torch.tensor([ids], device=getattr(model.network, "device", None))
-    hidden = None if body is None else getattr(body(rows), "last_hidden_state", None)
+    both = getattr(getattr(model.network, "config", None), "is_encoder_decoder", False)
+    inputs = {"decoder_input_ids": rows} if both else {}  # the decoder's states of the same ids
+    hidden = None if body is None else _last(body(rows, output_hidden_states=True, **inputs))
     if hidden is None:
         raise errors.build(
             errors.InvalidValue,

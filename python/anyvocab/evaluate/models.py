@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from anyvocab import errors
+from anyvocab._source import read_json
 from anyvocab.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -16,15 +17,47 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DTYPES",
+    "KINDS",
     "LoadedModel",
+    "ModelKind",
     "find_folder",
     "first_ids_of",
     "import_torch",
     "load_model",
+    "model_kind",
     "open_model",
 ]
 
 DTYPES = ("float32", "bfloat16", "float16")
+ModelKind = Literal["causal", "encoder-decoder", "encoder"]
+KINDS: Final[tuple[ModelKind, ...]] = ("causal", "encoder-decoder", "encoder")
+# Ends of the names of classes that read a text in both directions.
+_ENCODERS = (
+    "ForMaskedLM",
+    "ForPreTraining",
+    "ForSequenceClassification",
+    "ForTokenClassification",
+    "ForQuestionAnswering",
+    "ForMultipleChoice",
+)
+_BIDIRECTIONAL = frozenset(
+    {
+        "albert",
+        "bert",
+        "camembert",
+        "deberta",
+        "deberta-v2",
+        "distilbert",
+        "electra",
+        "eurobert",
+        "modernbert",
+        "mpnet",
+        "nomic_bert",
+        "roberta",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+    }
+)
 _HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.tiktoken", "*.jinja")
 _NAMES_SHOWN = 3
 
@@ -137,10 +170,36 @@ def import_torch() -> ModuleType:
     return module
 
 
+def model_kind(config: Mapping[str, Any]) -> ModelKind:
+    """Return what a model does with a text, by what its config.json says of its class.
+
+    `causal`: it predicts every token from those before it, and bits per byte are defined;
+    `encoder-decoder` and `encoder`: it does not. A class that says nothing counts as causal.
+
+    >>> model_kind({"architectures": ["BertForMaskedLM"]})
+    'encoder'
+    """
+    if config.get("is_encoder_decoder"):
+        return "encoder-decoder"
+    if config.get("is_decoder"):
+        return "causal"
+    named = config.get("architectures")
+    names = [str(name) for name in named] if isinstance(named, list) else []
+    # BertModel has no head: GPT2Model has none either, but its input matrix is one.
+    bare = config.get("model_type") in _BIDIRECTIONAL
+    if names and all(name.endswith(_ENCODERS) or bare for name in names):
+        return "encoder"
+    return "causal"
+
+
 def load_model(
-    source: str | os.PathLike[str], *, device: str | None = None, dtype: str = "float32"
+    source: str | os.PathLike[str],
+    *,
+    device: str | None = None,
+    dtype: str = "float32",
+    kinds: Sequence[ModelKind] = ("causal",),
 ) -> Any:
-    """Return the causal language model of a folder, a hub id or `pico:NAME`, for evaluation.
+    """Return the language model of a folder, a hub id or `pico:NAME`, for evaluation.
 
     Only safetensors weights are read, and no code of the folder's is run.
 
@@ -148,11 +207,13 @@ def load_model(
         source: Where it is.
         device: Where it runs (`cuda`); on the CPU when left out.
         dtype: One of `DTYPES`; what the weights are converted to.
+        kinds: What kinds of model will do; others are refused, since transformers would load BERT
+            as a causal model that sees what it shall predict.
 
     Raises:
         SourceNotFound: There is no model, or it has no weights.
-        InvalidValue: `dtype` or `device` is unknown, or weights that the model needs are missing:
-            transformers would fill them with random numbers.
+        InvalidValue: `dtype` or `device` is unknown, the model is of another kind, or weights that
+            it needs are missing: transformers would fill them with random numbers.
         MissingExtra: torch or transformers is not installed.
     """
     text = os.fsdecode(source)
@@ -161,10 +222,21 @@ def load_model(
             errors.InvalidValue, f"{dtype!r} is no choice", field="dtype", fix=", ".join(DTYPES)
         )
     folder = find_folder(text)
+    config = read_json(folder / "config.json")
+    kind = model_kind(config)
+    if kind not in kinds:
+        raise errors.build(
+            errors.InvalidValue,
+            f"is an {kind} model: it does not predict a text token by token",
+            field="model",
+            file=text,
+            fix="give a causal language model",
+        )
     torch = import_torch()
     try:
-        from transformers import AutoModelForCausalLM
         from transformers.utils import logging as transformers_logging
+
+        loader = _loader(config, kind)
     except ImportError as error:
         raise errors.build(
             errors.MissingExtra,
@@ -177,7 +249,7 @@ def load_model(
     transformers_logging.disable_progress_bar()  # library code prints nothing
     transformers_logging.set_verbosity_error()  # what it would warn of is an error below
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        model, info = loader.from_pretrained(
             folder,
             local_files_only=True,
             trust_remote_code=False,
@@ -219,6 +291,23 @@ def load_model(
             field="device",
             fix="leave it out to use the CPU",
         ) from error
+
+
+def _loader(config: Mapping[str, Any], kind: ModelKind) -> Any:
+    """Return the class of transformers that loads a model: the one it was saved from, if known."""
+    import transformers
+
+    named = config.get("architectures")
+    name = str(named[0]) if isinstance(named, list) and named else ""
+    plain = kind == "causal" and not name.endswith("ForConditionalGeneration")
+    found = None if plain else getattr(transformers, name, None)
+    if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel):
+        return found
+    return {
+        "causal": transformers.AutoModelForCausalLM,
+        "encoder-decoder": transformers.AutoModelForSeq2SeqLM,
+        "encoder": transformers.AutoModelForMaskedLM,
+    }[kind]
 
 
 def find_folder(text: str) -> Path:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anyvocab import errors
@@ -13,7 +15,7 @@ from anyvocab.transplant.weights import Checkpoint, Rows, RowSource, VocabularyT
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["NEW_HEAD", "Exchange", "exchange", "will_tie"]
+__all__ = ["NEW_HEAD", "Exchange", "check_free", "exchange", "will_tie"]
 
 NEW_HEAD = "lm_head.weight"
 _SCALED_WHEN_TIED = ("t5", "mt5")  # their hidden states are scaled only while matrices are tied
@@ -34,19 +36,47 @@ class Exchange:
     added: Mapping[str, RowSource] = field(default_factory=dict)
 
 
-def will_tie(checkpoint: Checkpoint, tie: str) -> bool:
+def check_free(place: Path) -> None:
+    """Raise unless a new folder may stand at `place`.
+
+    Raises:
+        OutputExists: There is something, and not an empty folder.
+    """
+    if os.path.lexists(place) and (not place.is_dir() or any(place.iterdir())):
+        raise errors.build(
+            errors.OutputExists,
+            "there is something already",
+            field="out",
+            file=str(place),
+            fix="give a name that is free, or an empty folder",
+        )
+
+
+def will_tie(checkpoint: Checkpoint, tie: str, *, calibrating: bool = False) -> bool:
     """Return whether the new model's matrices are one.
+
+    Args:
+        checkpoint: The old model.
+        tie: `keep`, `untie`, or `auto`: tied matrices become two where output rows are calibrated,
+            since an input row that is fitted to predict is read as something else.
+        calibrating: Whether output rows are calibrated.
 
     Raises:
         InvalidValue: `tie` is no choice, or the model cannot be untied.
     """
-    if tie not in ("keep", "untie"):
+    if tie not in ("auto", "keep", "untie"):
         raise errors.build(
-            errors.InvalidValue, f"{tie!r} is no choice", field="tie", fix='use "keep" or "untie"'
+            errors.InvalidValue,
+            f"{tie!r} is no choice",
+            field="tie",
+            fix='use "auto", "keep" or "untie"',
         )
-    if not checkpoint.tied or tie == "keep":
+    if not checkpoint.tied or tie == "keep" or (tie == "auto" and not calibrating):
         return checkpoint.tied
     kind = str(checkpoint.config.get("model_type", ""))
+    headless = checkpoint.find("output") is None and checkpoint.tie.stored == "headless"
+    if tie == "auto" and (kind in _SCALED_WHEN_TIED or headless):
+        return True
     if kind in _SCALED_WHEN_TIED:
         raise errors.build(
             errors.InvalidValue,
@@ -54,7 +84,7 @@ def will_tie(checkpoint: Checkpoint, tie: str) -> bool:
             field="tie",
             fix='use tie="keep"',
         )
-    if checkpoint.find("output") is None and checkpoint.tie.stored == "headless":
+    if headless:
         raise errors.build(
             errors.InvalidValue,
             "the model has no output matrix",

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from anyvocab.transplant.context import Context
     from anyvocab.transplant.roles import ControlMap
 
-__all__ = ["Choice", "Fidelity", "Trial", "choose", "feasible", "fidelity", "hold_out"]
+__all__ = ["FLOORS", "Choice", "Fidelity", "Trial", "choose", "feasible", "fidelity", "hold_out"]
 
 HELD_OUT = 512  # anchors: the standard error of a mean cosine is then below 0.02
 FINALISTS = 3  # strategies of a side that are tried in the model
 PLAIN = "mean"  # what every other strategy is measured against
-_FLOORS = frozenset({"mean-row", "zero", "random", "hewitt"})
+FLOORS = frozenset({"mean-row", "zero", "random", "hewitt"})
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def feasible(context: Context) -> list[str]:
     return [
         name
         for name in strategies.names()
-        if name not in _FLOORS and all(there[need] for need in strategies.needs_of(name))
+        if name not in FLOORS and all(there[need] for need in strategies.needs_of(name))
     ]
 
 

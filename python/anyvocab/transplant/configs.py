@@ -37,6 +37,28 @@ _LIST_FIELDS: Final = ("suppress_tokens", "begin_suppress_tokens")
 _TEXT_FIELDS: Final = ("bad_words_ids", "force_words_ids")
 _ID_FIELD: Final = re.compile(r".*_token_(?:id|ids|index)")
 _ROWS_FIELD: Final = re.compile(r"(?:.+_)?vocab_size(?:_.+)?")
+# Positions of these are counted from the padding id: another id moves every position.
+_COUNT_FROM_PADDING: Final = frozenset(
+    {
+        "camembert",
+        "data2vec-text",
+        "fsmt",
+        "ibert",
+        "layoutlmv3",
+        "lilt",
+        "longformer",
+        "luke",
+        "m2m_100",
+        "markuplm",
+        "mpnet",
+        "nllb-moe",
+        "roberta",
+        "roberta-prelayernorm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    }
+)
 _MULTIPLES: Final = ("pad_vocab_size_multiple", "pad_vocab_size_multiple_of")
 
 
@@ -278,7 +300,8 @@ def _config(
     problems: list[str],
     path: str,
 ) -> dict[str, object]:
-    new = writer.remapped(contents)
+    # What has no counterpart is null, not absent: absent is the class's default, an old id.
+    new = {**dict.fromkeys(contents), **writer.remapped(contents)}
     old_rows = contents.get("vocab_size")
     for name, value in contents.items():
         if name in TEXT_CONFIGS and isinstance(value, Mapping):
@@ -292,6 +315,7 @@ def _config(
                 problems.append(f"{path}{name} counts rows of another table of the vocabulary")
         elif _ID_FIELD.fullmatch(name) and writer.translation(name) is None:
             _further_ids(name, value, new, writer, problems, path)
+    _check_positions(contents, new, problems, path)
     if "vocab_size" in contents:
         _name_ends(contents, new, writer)
     return new
@@ -318,11 +342,23 @@ def _further_ids(
         new[name] = said[0]
 
 
+def _check_positions(
+    contents: Mapping[str, object],
+    new: Mapping[str, object],
+    problems: list[str],
+    path: str,
+) -> None:
+    kind, old = contents.get("model_type"), contents.get("pad_token_id", 1)
+    if kind in _COUNT_FROM_PADDING and new.get("pad_token_id", old) != old:
+        problems.append(
+            f"{path}pad_token_id is {old} and would be {new.get('pad_token_id')}: positions of a "
+            f"{kind} model are counted from it; use a tokenizer whose padding token has id {old}"
+        )
+
+
 def _name_ends(contents: Mapping[str, object], new: dict[str, object], writer: _Writer) -> None:
     for name, role in (("bos_token_id", "bos"), ("eos_token_id", "eos")):
         if name in contents:
-            # What has no counterpart is null, not absent: absent is the class's default.
-            new.setdefault(name, None)
             continue
         old = writer.ids.source.vocabulary.ids_of_role(role)
         value: object = None

@@ -9,12 +9,12 @@ from typing import Any
 from anyvocab import errors
 from anyvocab.transplant import strategies
 from anyvocab.transplant.auto import Choice, choose
-from anyvocab.transplant.build import build
+from anyvocab.transplant.build import build, shares
 from anyvocab.transplant.job import Job
 from anyvocab.transplant.plan import SIDES, Plan, Side
 from anyvocab.transplant.plan_file import load_plan
 
-__all__ = ["make_plan", "named_strategies", "strategies_of"]
+__all__ = ["calibrated", "make_plan", "may_calibrate", "named_strategies", "strategies_of"]
 
 TRIAL_BYTES = 1 << 16  # of the text that is learned from: where strategies are tried
 
@@ -45,7 +45,7 @@ def make_plan(
     options: Mapping[str, Any] | None,
     tied: bool,
     runnable: bool,
-    calibrate: str,
+    calibrate: bool,
     saved: Path,
     key: dict[str, str],
 ) -> tuple[Plan, Choice | None, tuple[str, ...]]:
@@ -57,7 +57,7 @@ def make_plan(
         options: Of the named strategy.
         tied: Whether one matrix shall serve both sides.
         runnable: Whether the model may be run.
-        calibrate: `auto` or `off`.
+        calibrate: Whether output rows are calibrated.
         saved: Where an interrupted swap left its plan.
         key: What such a plan must have been made for.
     """
@@ -79,12 +79,41 @@ def make_plan(
     }
     plan = build(job.context, strategies=made, controls=job.controls, rows=job.rows, tied=tied)
     plan = Plan(plan.input, plan.output, {side: wanted[side] for side in SIDES})
-    notes: tuple[str, ...] = ()
-    if calibrate == "auto":
-        from anyvocab.transplant.calibrate import calibrate_plan
-
-        plan, notes = calibrate_plan(job, plan, runnable=runnable)
+    if not calibrate:
+        why = "the model is not run" if not runnable else "that was not asked for"
+        why = "there is no corpus" if runnable and not job.corpus.learn else why
+        return plan, choice, (f"output rows are not calibrated: {why}",)
+    plan, notes = calibrated(job, plan)
     return plan, choice, notes
+
+
+def may_calibrate(job: Job, calibrate: str, runnable: bool) -> bool:
+    """Return whether output rows will be calibrated.
+
+    It takes a corpus, a model that may be run, and new text tokens.
+
+    Raises:
+        InvalidValue: `calibrate` is no choice.
+    """
+    if calibrate not in ("auto", "off"):
+        raise errors.build(
+            errors.InvalidValue,
+            f"{calibrate!r} is no choice",
+            field="calibrate",
+            fix='use "auto" or "off"',
+        )
+    new = len(shares(job.context, job.controls).new)
+    return calibrate == "auto" and runnable and bool(job.corpus.learn) and new > 0
+
+
+def calibrated(job: Job, plan: Plan) -> tuple[Plan, tuple[str, ...]]:
+    """Return the plan with calibrated output rows, and what the user ought to know."""
+    from anyvocab.transplant.calibrate import calibrate_plan
+
+    if plan.tied:
+        why = 'the matrices are tied; tie="untie" makes them two'
+        return plan, (f"output rows are not calibrated: {why}",)
+    return calibrate_plan(job, plan, runnable=True)
 
 
 def _check_needs(job: Job, side: Side, name: str, options: Mapping[str, Any] | None) -> None:

@@ -240,7 +240,8 @@ def _robust(values: NDArray[np.float32], reference: NDArray[np.float32]) -> NDAr
     spread = _SIGMA * float(np.median(np.abs(usual - middle)))
     if spread == 0.0:
         return np.zeros(len(values), dtype=np.float32)
-    return np.clip((values - middle) / spread, -_FAR, _FAR).astype(np.float32)
+    scores: NDArray[np.float32] = np.clip((values - middle) / spread, -_FAR, _FAR)
+    return scores.astype(np.float32)
 
 
 def _middle(values: NDArray[np.float32]) -> float:

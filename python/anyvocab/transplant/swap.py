@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from anyvocab import errors
 from anyvocab._save import write_atomically
+from anyvocab.evaluate.models import model_kind
 from anyvocab.transplant import applying, tokens
 from anyvocab.transplant.files import (
     config_files,
@@ -24,10 +25,11 @@ from anyvocab.transplant.files import (
     tokenizer_files,
     vocabulary_digest,
 )
+from anyvocab.transplant.heal import healing_file
 from anyvocab.transplant.job import Job, open_job
 from anyvocab.transplant.plan import SIDES, Plan, Side
 from anyvocab.transplant.plan_file import save_plan
-from anyvocab.transplant.planning import make_plan, named_strategies, strategies_of
+from anyvocab.transplant.planning import make_plan, may_calibrate, named_strategies, strategies_of
 from anyvocab.transplant.result import SwapReport, Verification
 from anyvocab.transplant.row_statistics import RowStatistics, row_statistics
 from anyvocab.transplant.verify import compare_rows, verify
@@ -71,8 +73,8 @@ def swap(
     judge: Iterable[str | os.PathLike[str] | bytes] = (),
     map: Mapping[str, str] | Sequence[str] = (),
     chat: Policy | None = None,
-    tie: Literal["keep", "untie"] = "keep",
-    calibrate: Literal["auto", "off"] = "off",
+    tie: Literal["auto", "keep", "untie"] = "auto",
+    calibrate: Literal["auto", "off"] = "auto",
     pad_multiple: int = 1,
     encoder: Encoder | None = None,
     run: Literal["auto", "always", "never"] = "auto",
@@ -104,8 +106,9 @@ def swap(
         map: Control tokens by hand: new spelling to old spelling, id or text; or `NEW=OLD` texts.
         chat: `keep`, `take` or `translate` the chat template, or `none`; the target's own when
             left out, else the source's translated.
-        tie: Whether tied matrices stay tied.
-        calibrate: Whether output rows are fitted to the model's own predictions.
+        tie: Whether tied matrices stay tied: `auto` unties them where output rows are calibrated.
+        calibrate: Whether output rows of new tokens are fitted to the corpus: `auto` where there is
+            one and the model may be run.
         pad_multiple: Rows are padded to a multiple of this.
         encoder: Byte strings to vectors of an auxiliary space, for strategies that want one.
         run: Whether the model may be run: `auto` up to `RUN_LIMIT` bytes of weights.
@@ -132,7 +135,7 @@ def swap(
     clock = _Clock()
     place = Path(out)
     if not dry_run:
-        _check_out(place)
+        applying.check_free(place)
     with clock.stage("open"):
         job = open_job(
             model,
@@ -148,8 +151,10 @@ def swap(
             seed=seed,
             progress=progress,
         )
-    tied = applying.will_tie(job.checkpoint, tie)
     runnable = _may_run(job.checkpoint, run)
+    scored = runnable and model_kind(job.checkpoint.config) == "causal"
+    calibrating = may_calibrate(job, calibrate, scored)
+    tied = applying.will_tie(job.checkpoint, tie, calibrating=calibrating)
     small = config_files(job.source, job.target, job.controls, rows=job.rows, tied=tied)
     wanted = named_strategies(strategy, tied)
     asked = {
@@ -174,7 +179,7 @@ def swap(
         shutil.rmtree(staging)
     with clock.stage("plan"):
         plan, choice, notes = make_plan(
-            job, wanted, options, tied, runnable, calibrate, staging / EXTRAS / PLAN, key
+            job, wanted, options, tied, scored, calibrating, staging / EXTRAS / PLAN, key
         )
     report = SwapReport(
         job.model,
@@ -223,6 +228,9 @@ def swap(
             write_atomically(staging / name, data)
         for name, data in origins.items():
             write_atomically(staging / EXTRAS / name, data)
+        new = healing_file(Checkpoint.open(staging), plan, len(job.target.vocabulary))
+        for name, data in new.items():
+            write_atomically(staging / name, data)
     looked: dict[str, RowStatistics] = {}
     if verification != "off":
         with clock.stage("rows"):
@@ -254,17 +262,6 @@ def swap(
     ((name, data),) = document.items()
     finish(staging, place, manifest=(name, data))
     return report
-
-
-def _check_out(place: Path) -> None:
-    if os.path.lexists(place) and (not place.is_dir() or any(place.iterdir())):
-        raise errors.build(
-            errors.OutputExists,
-            "there is something already",
-            field="out",
-            file=str(place),
-            fix="give a name that is free, or an empty folder",
-        )
 
 
 def _may_run(checkpoint: Checkpoint, run: str) -> bool:

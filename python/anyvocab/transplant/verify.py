@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 
 from anyvocab import errors
+from anyvocab._source import read_json
+from anyvocab.evaluate.models import model_kind
 from anyvocab.tokenizer import Tokenizer
 from anyvocab.transplant.result import Check, Verification
 
@@ -134,7 +136,7 @@ def _run(spec: Path) -> dict[str, Any]:
             f"the verifying process ended with {process.returncode} and no answer: "
             f"{err.decode('utf-8', 'replace').strip()[-500:]}",
             field="verify",
-            fix="load the model by hand, or swap with verify=False",
+            fix='load the model by hand, or swap with verification="files"',
         ) from None
     return answer
 
@@ -152,12 +154,15 @@ def _examine(spec: Mapping[str, Any]) -> dict[str, Any]:
                 name: [text.encode("latin-1") for text in documents]
                 for name, documents in spec["texts"].items()
             }
-            if texts:
+            kind = model_kind(read_json(folder / "config.json"))
+            if kind != "causal":
+                checks += _without_bits(kind, model, folder, Path(spec["before"]), texts)
+            elif texts:
                 from anyvocab.evaluate import evaluate_models
 
                 judged = evaluate_models({"after": str(folder)}, texts, against=spec["before"])
                 evaluation = judged.to_dict()
-                checks += _exactness(judged)
+                checks.append(_exactness(judged["after"].exactness))
     return {"checks": [vars(one) for one in checks], "evaluation": evaluation}
 
 
@@ -188,10 +193,10 @@ def _tokenizer_checks(folder: Path, probes: Iterable[tuple[str, list[int]]]) -> 
 
 
 def _load(folder: Path) -> tuple[Any, Check]:
-    from anyvocab.evaluate.models import load_model
+    from anyvocab.evaluate.models import KINDS, load_model
 
     try:
-        model = load_model(folder)
+        model = load_model(folder, kinds=KINDS)
     except errors.AnyvocabError as error:
         return None, Check("model in transformers", False, str(error))
     size = sum(parameter.numel() for parameter in model.parameters())
@@ -204,43 +209,67 @@ def _model_checks(folder: Path, model: Any) -> Iterable[Check]:
     tokenizer = Tokenizer.load(folder)
     ids = tokenizer.encode("The", add_special_tokens=True).astype(np.int64)
     rows = model.get_input_embeddings().weight.shape[0]
+    read = torch.from_numpy(ids)[None]
+    both = bool(model.config.is_encoder_decoder)
     with torch.inference_mode():
-        logits = model(torch.from_numpy(ids)[None]).logits[0, -1].float()
-    finite = bool(torch.isfinite(logits).all())
-    yield Check("logits", finite, "finite" if finite else "NaN or infinite after `The`")
+        made = model(read, decoder_input_ids=read) if both else model(read)
+    predicts = model.get_output_embeddings() is not None
+    last = (made.logits if predicts else made[0])[0, -1].float()
+    finite = bool(torch.isfinite(last).all())
+    what = "logits" if predicts else "hidden states"
+    yield Check(what, finite, "finite" if finite else "NaN or infinite after `The`")
+    known = len(tokenizer.vocabulary)
     yield Check(
         "rows",
-        len(logits) == rows >= len(tokenizer.vocabulary),
-        f"{rows:,} rows, {len(logits):,} logits, {len(tokenizer.vocabulary):,} ids",
+        rows >= known and (not predicts or len(last) == rows),
+        f"{rows:,} rows, {len(last) if predicts else 'no'} logits, {known:,} ids",
     )
-    silent = [id for id in range(rows) if id >= len(tokenizer.vocabulary)]
+    silent = [id for id in range(rows) if id >= known]
     silent += [int(id) for id in tokenizer.vocabulary.holes() if id < rows]
-    if silent and finite:
-        mass = float(logits.softmax(dim=-1)[silent].sum())
+    if silent and finite and predicts:
+        mass = float(last.softmax(dim=-1)[silent].sum())
         yield Check(
             "padding", mass < 1e-3, f"{len(silent):,} unused rows have probability {mass:.1e}"
         )
-    if model.can_generate():
+    if predicts and model.can_generate():
         with torch.inference_mode():
-            made = model.generate(
-                torch.from_numpy(ids)[None],
+            written = model.generate(
+                read,
                 attention_mask=torch.ones(1, len(ids), dtype=torch.long),
                 max_new_tokens=GREEDY_TOKENS,
                 do_sample=False,
             )
-        new = made[0, len(ids) :].tolist()
-        text = tokenizer.decode_text([id for id in new if id < len(tokenizer.vocabulary)])
+        new = written[0, 1 if both else len(ids) :].tolist()
+        text = tokenizer.decode_text([id for id in new if id < known])
         yield Check("generate", bool(new), f"The|{text}")
 
 
-def _exactness(judged: Any) -> Iterable[Check]:
-    found = judged["after"].exactness
+def _without_bits(
+    kind: str,
+    model: Any,
+    folder: Path,
+    before: Path,
+    texts: Mapping[str, Sequence[bytes]],
+) -> Iterable[Check]:
+    """Return what can be said of a model that does not predict text token by token."""
+    from anyvocab.evaluate.exact import exactness, shared_runs
+    from anyvocab.evaluate.models import KINDS, load_model, open_model
+
+    yield Check("bits per byte", None, f"an {kind} model has none: it predicts no next token")
+    documents = [*(one.encode() for one in PROBES), *(t for group in texts.values() for t in group)]
+    after = open_model(model, tokenizer=folder)
+    old = open_model(load_model(before, kinds=KINDS), tokenizer=before)
+    shared = shared_runs(old.tokenizer, after.tokenizer, documents, count=1)
+    yield _exactness(exactness(old, after, None, documents) if shared else None)
+
+
+def _exactness(found: Any) -> Check:
+    name = "hidden states of shared tokens"
     if found is None:
-        yield Check("hidden states of shared tokens", None, "no run of shared tokens in the texts")
-        return
+        return Check(name, None, "no run of shared tokens in the texts")
     same = found.largest_difference == 0.0
-    yield Check(
-        "hidden states of shared tokens",
+    return Check(
+        name,
         same,
         f"bit-identical on {found.prompts} runs of {found.tokens} tokens"
         if same

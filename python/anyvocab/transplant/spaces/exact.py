@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 BLOCK_NUMBERS = 1 << 22  # cosines that exist at once
+SNAPPED = 8192  # vectors that are held in float64 at once
 TILE = 64  # neighbouring keys of which first only the best is looked at
 # Steps per unit of length. A dot product of two rounded unit vectors of E numbers is at most
 # (STEPS + sqrt(E) / 2) ** 2, and must be at most 2 ** 24 (float32) or 2 ** 53 (float64): true for
@@ -56,16 +57,19 @@ def snap(
             f"shape {vectors.shape} is no (n, E) with E below {WIDEST}",
             field="vectors",
         )
-    if not np.isfinite(vectors).all():
-        row = int(np.argmin(np.isfinite(vectors).all(axis=1)))
-        raise errors.build(errors.InvalidValue, f"row {row} is not finite", field="vectors")
     steps = STEPS[np.dtype(precision)]
-    wide = vectors.astype(np.float64)
-    # Divided first by the largest number, so that no square is lost.
-    wide /= np.maximum(np.abs(wide).max(axis=1, initial=0.0, keepdims=True), 1e-300)
-    length = np.sqrt(np.square(wide).sum(axis=1, keepdims=True))
-    wide *= steps / np.maximum(length, 1.0)  # the largest number is 1, or the row is zero
-    return np.rint(wide, out=wide).astype(precision)
+    snapped = np.empty(vectors.shape, dtype=precision)
+    for start in range(0, len(vectors), SNAPPED):
+        wide = vectors[start : start + SNAPPED].astype(np.float64)
+        if not np.isfinite(wide).all():
+            row = start + int(np.argmin(np.isfinite(wide).all(axis=1)))
+            raise errors.build(errors.InvalidValue, f"row {row} is not finite", field="vectors")
+        # Divided first by the largest number, so that no square is lost.
+        wide /= np.maximum(np.abs(wide).max(axis=1, initial=0.0, keepdims=True), 1e-300)
+        length = np.sqrt(np.square(wide).sum(axis=1, keepdims=True))
+        wide *= steps / np.maximum(length, 1.0)  # the largest number is 1, or the row is zero
+        snapped[start : start + SNAPPED] = np.rint(wide, out=wide)
+    return snapped
 
 
 def squared_steps(vectors: NDArray[np.floating[Any]]) -> float:

@@ -252,11 +252,10 @@ def _clear_earlier(folder: Path, shards: list[Shard]) -> None:
             (folder / file).unlink(missing_ok=True)
             (folder / INDEX).unlink(missing_ok=True)  # it named that file
             marker.unlink()
-    for path in sorted(folder.rglob("*.safetensors")):
-        file = path.relative_to(folder).as_posix()
-        if file not in wanted:
+    for path in sorted(folder.glob("*.safetensors")):  # loaders look no deeper
+        if path.name not in wanted:
             refuse(
-                f"the folder holds {file}, which is no part of this model",
+                f"the folder holds {path.name}, which is no part of this model",
                 "staging",
                 "give a folder of its own",
             )
