@@ -87,7 +87,8 @@ th button { all: unset; cursor: pointer; } th button:hover { color: var(--ink); 
 :focus-visible { outline: 2px solid var(--a); outline-offset: 2px; }
 [hidden] { display: none; } .nowrap { white-space: nowrap; }
 ul.plain { padding: 0; list-style: none; font-size: .9rem; color: var(--soft); }
-@media (max-width: 44rem) { .wide { display: none; } th, td { padding-right: .5rem; } }
+@media (max-width: 44rem) { .wide { display: none; } th, td { padding-right: .5rem; }
+  .made { min-width: 8.2rem; } }
 """
 
 

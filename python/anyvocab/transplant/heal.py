@@ -167,7 +167,7 @@ def heal(
         lr: The highest learning rate; a tenth of the root mean square of the rows' numbers when
             left out. It falls to nothing towards the end.
         batch_size: Windows of a step.
-        window: Ids of a window.
+        window: Ids of a window; as many as the model sees where that is less.
         emphasis: How much the loss of a new token weighs, of a shared one 1.
         device: Where it runs (`cuda`); on the CPU when left out.
         seed: For the order of the windows.
@@ -180,6 +180,7 @@ def heal(
     """
     from anyvocab.evaluate import bits_per_byte
     from anyvocab.evaluate.models import first_ids_of, load_model
+    from anyvocab.evaluate.scoring import sizes_of
     from anyvocab.tokenizer import Tokenizer
     from anyvocab.transplant.job import split_corpus
     from anyvocab.transplant.train_rows import RowTrainer, windows_of
@@ -200,6 +201,7 @@ def heal(
     tokenizer, checkpoint = Tokenizer.load(source), Checkpoint.open(source)
     first, _ = first_ids_of(tokenizer)
     model = load_model(source, device=device)
+    window = min(window, sizes_of(model, None, None)[0])
     trainer = RowTrainer(
         model,
         ids,
