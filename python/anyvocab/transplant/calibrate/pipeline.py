@@ -1,0 +1,255 @@
+"""From a plan to one whose output rows fit the text: which rows move, how far, on what evidence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from anyvocab import errors
+from anyvocab.transplant.identity import Origin
+from anyvocab.transplant.plan import Plan, SidePlan, apply
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from anyvocab.transplant.calibrate.states import States
+    from anyvocab.transplant.context import Context
+    from anyvocab.transplant.job import Job
+
+__all__ = ["MODES", "Calibration", "Mode", "calibrate", "calibrate_plan", "fitted_ids"]
+
+Mode = Literal["keep", "level", "full"]
+MODES: tuple[Mode, ...] = ("keep", "level", "full")
+_MADE = (Origin.COMPOSED, Origin.PREDICTED, Origin.FALLBACK)
+_SHARED = (Origin.COPIED,)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How output rows are fitted.
+
+    Attributes:
+        new: What moves of rows that a strategy made: `keep` nothing, `level` their log-odds alone
+            (unigram calibration), `full` the whole row.
+        shared: The same for rows copied from the source. Their probabilities are too high where
+            the target tokenizer writes a longer token instead; but a copied row that moves is not
+            a copy any more.
+        tokens: Target ids read in the forward pass.
+        positions: Places in them that the regression looks at: every place before a new token
+            first, the others thinned and weighted.
+        spread: How far a logit is expected to move, nats, root mean square: the penalty's scale.
+        level_spread: The same for a row's log-odds.
+        steps: The most quasi-Newton steps.
+        tolerance: Stop when a step lowers the loss by less than this share.
+    """
+
+    new: Mode = "full"
+    shared: Mode = "keep"
+    tokens: int = 1 << 17
+    positions: int = 1 << 15
+    spread: float = 2.0
+    level_spread: float = 2.0
+    steps: int = 12
+    tolerance: float = 1e-3
+
+    def __post_init__(self) -> None:
+        for name in ("new", "shared"):
+            if getattr(self, name) not in MODES:
+                raise errors.build(
+                    errors.InvalidValue,
+                    f"{getattr(self, name)!r} is no choice",
+                    field=name,
+                    fix=", ".join(MODES),
+                )
+        for name in ("tokens", "positions", "spread", "level_spread", "steps"):
+            if not getattr(self, name) > 0:
+                raise errors.build(
+                    errors.InvalidValue, f"must be above 0, got {getattr(self, name)}", field=name
+                )
+        if self.tolerance < 0:
+            raise errors.build(
+                errors.InvalidValue,
+                f"must be at least 0, got {self.tolerance}",
+                field="tolerance",
+            )
+
+
+def fitted_ids(
+    context: Context, side: SidePlan, options: Calibration
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the rows that may move, ascending, and which of them in every direction.
+
+    Only text tokens do: control tokens, holes and padding stand in no calibration text.
+    """
+    size = len(context.target.vocabulary)
+    speaks = np.zeros(len(side), dtype=np.bool_)
+    speaks[:size] = [bool(token) for token in context.target_tokens]
+    modes = np.zeros(len(side), dtype=np.int8)
+    for origins, mode in ((_MADE, options.new), (_SHARED, options.shared)):
+        modes[np.isin(side.origin, origins) & speaks] = MODES.index(mode)
+    ids = np.flatnonzero(modes > 0)
+    return ids, modes[ids] == MODES.index("full")
+
+
+def calibrate(
+    context: Context,
+    plan: Plan,
+    options: Calibration | None = None,
+    *,
+    states: States | None = None,
+) -> Plan:
+    """Return `plan` with output rows that predict the corpus as the target tokenizer writes it.
+
+    One forward pass of the source model with the plan's input rows gives final hidden states; the
+    output rows are then the solution of a convex problem, a softmax regression on those states
+    with a Gaussian penalty around the plan's own rows. No gradient passes through the model and
+    nothing else of it changes. Tied matrices are untied: the input side stays as planned. A plan
+    without rows to fit is returned as it is.
+
+    What it is not: it does not mend the input side, and a new token that the corpus never holds
+    keeps its direction and only loses probability.
+
+    Cost: the forward pass, then at most `2 * steps` times `positions * n * D` multiplications
+    for n fitted rows, O(D^3) once, and memory for `positions` states and the fitted rows.
+    Deterministic; which positions are thinned out depends on `context.seed`.
+
+    Args:
+        context: What is known; it must hold a corpus and a model.
+        plan: Both sides, or one where matrices are tied.
+        options: What moves and how far; the defaults when left out.
+        states: What :func:`anyvocab.transplant.calibrate.states.read_states` returned for the
+            plan's input rows, to try several options on one reading.
+
+    Raises:
+        InvalidValue: There is no corpus, no model, or its head is not linear.
+
+    Source: the failure is that of arXiv:2506.06607 and its successors, where new tokens cost
+    thousands in perplexity and shared ones nothing; the quasi-Newton method is Liu and Nocedal's
+    (1989).
+    """
+    import torch
+
+    from anyvocab.transplant.calibrate.softmax import Problem, basis_of, fit_rows
+    from anyvocab.transplant.calibrate.states import read_states
+
+    options = options or Calibration()
+    side = plan.side("output")
+    ids, free = fitted_ids(context, side, options)
+    if not len(ids):
+        return plan
+    if states is None:
+        read = torch.cat([one.float() for one in apply(plan.input, context.matrices["input"])])
+        states = read_states(context, read, tokens=options.tokens)
+    matrix = torch.cat([one.float() for one in apply(side, context.matrices["output"])])
+    basis = basis_of(states.hidden)
+    made = ids[~np.isin(side.origin[ids], _SHARED)]
+    chosen, weight = _thin(states, made, options.positions, context.seed)
+    width = matrix.shape[1]
+    penalty = torch.full((width + 1,), width / options.spread**2)
+    penalty[-1] = 1.0 / options.level_spread**2
+    bias = _bias(context, plan)
+    problem = Problem(
+        states.hidden[chosen],
+        states.target[chosen],
+        weight,
+        matrix,
+        torch.from_numpy(ids),
+        basis,
+        penalty,
+        torch.from_numpy(free),
+        bias,
+    )
+    fit = fit_rows(
+        problem,
+        basis,
+        steps=options.steps,
+        tolerance=options.tolerance,
+        progress=lambda done, total: context.progress("calibration: fitting", done, total),
+    )
+    note = (
+        f"calibrated on {len(states)} tokens ({len(chosen)} places): new rows {options.new}, "
+        f"shared rows {options.shared}; loss {fit.before:.3f} to {fit.after:.3f} nats a place "
+        f"in {fit.steps} steps"
+    )
+    moved = _added(side, ids, fit.change.numpy(), note)
+    if bias is not None:
+        amounts = np.zeros(len(side), np.float32) if side.bias is None else side.bias.copy()
+        amounts[ids] += fit.level.float().numpy()
+        moved = replace(moved, bias=amounts)
+    return replace(plan, output=moved)
+
+
+def _thin(
+    states: States, made: NDArray[np.int64], positions: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Return places and weights: all before a new token, if they fit, and a part of the others.
+
+    New tokens get at most three quarters of the places; each kind's weights sum to its number.
+    """
+    import torch
+
+    new = np.isin(states.target.numpy(), made)
+    if len(new) <= positions:
+        return torch.arange(len(new)), torch.ones(len(new))
+    generator = np.random.Generator(np.random.PCG64(seed))
+    kept: list[NDArray[np.int64]] = []
+    weights: list[NDArray[np.float32]] = []
+    room = positions
+    for places, most in ((np.flatnonzero(new), 3 * positions // 4), (np.flatnonzero(~new), None)):
+        take = min(len(places), room if most is None else min(most, room))
+        chosen = np.sort(generator.permutation(len(places))[:take])
+        kept.append(places[chosen])
+        weights.append(np.full(take, len(places) / max(1, take), dtype=np.float32))
+        room -= take
+    return torch.from_numpy(np.concatenate(kept)), torch.from_numpy(np.concatenate(weights))
+
+
+def _bias(context: Context, plan: Plan) -> Tensor | None:
+    """Return the new model's output bias, float32 (R,), or None where it has none."""
+    from anyvocab.transplant.trial import new_bias
+
+    if context.model is None:
+        return None
+    held = getattr(context.model().get_output_embeddings(), "bias", None)
+    bias: Tensor | None = None if held is None else new_bias(plan, held)
+    return bias
+
+
+def _added(
+    side: SidePlan, ids: NDArray[np.int64], change: NDArray[np.float32], note: str
+) -> SidePlan:
+    """Return the plan with dense rows added to some of its rows."""
+    if side.scale is not None:  # dense parts are scaled when rows are made
+        change = change / side.scale[ids][:, None]
+    moved = change.any(axis=1)  # a row that did not move stays a copy bit for bit
+    ids, change = ids[moved], change[moved]
+    every = np.union1d(side.dense_ids, ids)
+    rows = np.zeros((len(every), change.shape[1]), dtype=np.float32)
+    if len(side.dense_ids):
+        rows[np.searchsorted(every, side.dense_ids)] = side.dense_rows
+    rows[np.searchsorted(every, ids)] += change
+    return replace(side, dense_ids=every, dense_rows=rows, notes=(*side.notes, note))
+
+
+def calibrate_plan(
+    job: Job, plan: Plan, *, runnable: bool, options: Calibration | None = None
+) -> tuple[Plan, tuple[str, ...]]:
+    """Return the plan of a swap, calibrated where that is possible, and what the user must know.
+
+    Args:
+        job: The swap's inputs.
+        plan: Its plan.
+        runnable: Whether the model may be run.
+        options: As for :func:`calibrate`.
+    """
+    if not runnable or job.context.model is None:
+        return plan, ("output rows are not calibrated: the model is not run",)
+    if not job.context.corpus:
+        return plan, ("output rows are not calibrated: there is no corpus",)
+    found = calibrate(job.context, plan, options)
+    if plan.tied and not found.tied:
+        return found, ("the output matrix is its own: calibration untied it from the input",)
+    return found, ()
