@@ -40,13 +40,17 @@ class IdTranslator:
         """Return every target id that ends a text because its output row is that of `id`.
 
         A token that repeats the end's row only to begin or pad is none of them, unless the model
-        is tied: then it cannot be quieted, and is sampled as often as the end.
+        is tied: then it cannot be quieted, and is sampled as often as the end. Where nobody else
+        has the row, whoever keeps it ends texts: some models end a text with what begins the next.
         """
         if not self.is_control(id):
             one = self.one(id)
             return () if one is None else (one,)
         rows = [row for row in self.controls if row.sources == (id,)]
         ends = [r.id for r in rows if _ENDS & set(r.roles) or not _NO_ENDS & set(r.roles)]
+        if rows and not ends:
+            echoes = self.controls.echoes()
+            ends = [row.id for row in rows if row.id not in echoes]
         if self.tied and ends:
             ends += [row.id for row in rows if row.id not in ends]
         return tuple(ends)
