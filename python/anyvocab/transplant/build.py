@@ -159,7 +159,7 @@ def build_side(
         else:
             numbers = made.detach().float().cpu().numpy()
             has = ~np.isnan(numbers).all(axis=1)
-            dense_ids, dense_rows = share.new[has], numbers[has]
+            dense_ids, dense_rows = share.new[has], numbers if has.all() else numbers[has]
             origin[share.new[has]] = Origin.PREDICTED
         fallen = share.new[~has]
         if amounts is not None:
@@ -174,10 +174,14 @@ def build_side(
     if len(plain):
         kept = share.copied[origin[share.copied] == Origin.COPIED]
         mean = _mean_row(context, side, context.match.source_of[kept])
-        all_ids = np.concatenate((dense_ids, plain))
-        all_rows = np.concatenate((dense_rows, np.broadcast_to(mean, (len(plain), len(mean)))))
-        order = np.argsort(all_ids, kind="stable")
-        dense_ids, dense_rows = all_ids[order], all_rows[order]
+        once = np.zeros((rows, 1), dtype=np.float32)
+        once[plain] = 1.0
+        # A direction, not rows: dense rows of a large vocabulary are not copied for a few more.
+        if directions is None or amounts is None:
+            directions, amounts = mean[None], once
+        else:
+            directions = np.concatenate((directions, mean[None]))
+            amounts = np.concatenate((amounts, once), axis=1)
     return SidePlan(
         origin,
         Combination.scattered(rows, parts),

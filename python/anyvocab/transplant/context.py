@@ -160,7 +160,9 @@ class Context:
         kinds = self.target.vocabulary.kinds()
         text = kinds == self.target.vocabulary.kind_code("text")
         known = (self.match.source_of >= 0) & text
-        known[self.held_out] = False
+        # A twin of a hidden token has the same row, and would give it away.
+        hidden = self.match.source_of[self.held_out]
+        known &= ~np.isin(self.match.source_of, hidden[hidden >= 0])
         targets = np.flatnonzero(known)
         sources = self.match.source_of[targets].astype(np.int64)
         _, first = np.unique(sources, return_index=True)
