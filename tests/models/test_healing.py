@@ -23,8 +23,9 @@ from anyvocab.transplant.weights import Checkpoint  # noqa: E402
 TEXT = load_module("textwrap").text[:12_000].encode()
 TEXTS = [TEXT[start : start + 1000] for start in range(0, len(TEXT), 1000)]  # two are held out
 STEPS = 12
-# Twelve steps of four windows recover part of the loss only; measured on seeds 0 to 2: see `GAIN`.
-GAIN = 0.02
+# Bits per byte. Seeds 0 and 1 went from 2.45 to 2.19 and 2.20; weights of another training are
+# allowed less than half of that.
+GAIN = 0.1
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,6 @@ class RowTrainer:
         batch_size: int,
         rate: float | None,
         share: float,
-        emphasis: float,
         seed: int,
     ) -> None:
         """Take the rows out of the model.
@@ -76,7 +75,6 @@ class RowTrainer:
             batch_size: Windows of a step.
             rate: The highest learning rate; None for `share` of the rows' root mean square.
             share: See `rate`.
-            emphasis: Weight of the loss of trained tokens; 1 for all others.
             seed: For the order of the windows.
 
         Raises:
@@ -116,9 +114,7 @@ class RowTrainer:
             weight.register_post_accumulate_grad_hook(self._taker(rows, where))
             groups.append({"params": [rows], "lr": self.rates[side], "side": side})
         self.optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
-        count = model.get_input_embeddings().weight.shape[0]
-        self.loss_weights = torch.ones(count, device=self.device)
-        self.loss_weights[self._ids["output" if "output" in self._ids else "input"]] = emphasis
+        self.vocabulary = model.get_input_embeddings().weight.shape[0]
 
     @staticmethod
     def _taker(rows: Any, where: Tensor) -> Any:
@@ -139,12 +135,9 @@ class RowTrainer:
         Args:
             share: Of the highest learning rate.
         """
-        import torch
-
         chosen = [self.windows[next(self.order)] for _ in range(self.batch_size)]
-        targets = [torch.from_numpy(one[1:]) for one in chosen]
-        whole = float(sum(self.loss_weights.cpu()[one].sum() for one in targets))
-        rows = max(1, LOGITS // (self.loss_weights.numel() * max(map(len, chosen))))
+        whole = sum(len(one) - 1 for one in chosen)
+        rows = max(1, LOGITS // (self.vocabulary * max(map(len, chosen))))
         loss = 0.0
         for start in range(0, len(chosen), rows):
             part = self._loss(chosen[start : start + rows]) / whole
@@ -158,7 +151,7 @@ class RowTrainer:
         return loss
 
     def _loss(self, windows: Sequence[NDArray[np.int64]]) -> Tensor:
-        """Return the weighted sum of the losses of all targets."""
+        """Return the sum of the losses of all targets, nats."""
         import torch
         from torch.nn.functional import cross_entropy
 
@@ -173,7 +166,6 @@ class RowTrainer:
         return cross_entropy(
             logits.flatten(0, 1),
             targets.flatten(),
-            weight=self.loss_weights,
             ignore_index=_IGNORED,
             reduction="sum",
         )
