@@ -42,7 +42,7 @@ from anyvocab.transplant.calibrate.states import States, read_states
 from anyvocab.transplant.context import Context, TensorMatrix
 from anyvocab.transplant.plan import Plan, SidePlan, apply
 from anyvocab.transplant.roles import map_controls
-from anyvocab.transplant.strategies import baselines, pieces
+from anyvocab.transplant.strategies import baselines, inner_lexicon, pieces
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = Path(os.environ.get("ANYVOCAB_FIXTURES", ROOT.parent / "shared" / "fixtures"))
@@ -62,6 +62,7 @@ STRATEGIES: dict[str, Any] = {
     "mean": pieces.Mean(),
     "last": pieces.Last(),
     "front": pieces.Front(),
+    "learned": inner_lexicon.LearnedPieces(),
     "mean-row": baselines.MeanRow(),
     "random": baselines.Random(),
 }
@@ -72,16 +73,18 @@ METHODS: dict[str, tuple[str, Calibration | None]] = {
     "mean": ("mean", None),
     "front": ("front", None),
     "first piece": ("last", None),
+    "learned": ("learned", None),
+    "learned, full": ("learned", Calibration()),
     "front, norms": ("front", None),
     "front, level": ("front", Calibration(new="level")),
     "front, level, shared level": ("front", Calibration(new="level", shared="level")),
-    "front, full": ("front", Calibration(spread=2.0)),
-    "mean, full": ("mean", Calibration(spread=2.0)),
-    "mean-row, full": ("mean-row", Calibration(spread=2.0)),
+    "front, full": ("front", Calibration()),
+    "mean, full": ("mean", Calibration()),
+    "mean-row, full": ("mean-row", Calibration()),
     "front, full, spread 1": ("front", Calibration(spread=1.0)),
     "front, full, spread 4": ("front", Calibration(spread=4.0)),
-    "front, full, shared level": ("front", Calibration(spread=2.0, shared="level")),
-    "front, full, shared full": ("front", Calibration(spread=2.0, shared="full")),
+    "front, full, shared level": ("front", Calibration(shared="level")),
+    "front, full, shared full": ("front", Calibration(shared="full")),
 }
 
 
