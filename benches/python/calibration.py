@@ -40,7 +40,8 @@ from anyvocab.transplant.build import build, build_side, shares
 from anyvocab.transplant.calibrate import Calibration, calibrate
 from anyvocab.transplant.calibrate.states import States, read_states
 from anyvocab.transplant.context import Context, TensorMatrix
-from anyvocab.transplant.plan import Plan, SidePlan, apply
+from anyvocab.transplant.identity import Origin
+from anyvocab.transplant.plan import Combination, Plan, SidePlan, apply
 from anyvocab.transplant.roles import map_controls
 from anyvocab.transplant.strategies import baselines, inner_lexicon, pieces
 
@@ -201,6 +202,11 @@ def matched_norms(context: Context, side: SidePlan, new: np.ndarray) -> SidePlan
     return side.scaled(scale, note="lengths as anchors of the same frequency have")
 
 
+def rows_as_they_are(count: int) -> SidePlan:
+    origin = np.full(count, Origin.COPIED, dtype=np.uint8)
+    return SidePlan(origin, Combination.single(np.arange(count)))
+
+
 def measure(
     pair: str, seed: int, args: argparse.Namespace, tell: Callable[[dict[str, Any]], None]
 ) -> None:
@@ -213,6 +219,16 @@ def measure(
     nats = nats_of(ceiling, task.model.get_output_embeddings().weight)
     head = {"pair": pair, "seed": seed}
     tell({**head, "method": "ceiling", "bits": nats.sum() / bits, "tokens": len(ceiling)})
+    if args.control:
+        # What refitting the head to this text gains with no swap at all: domain, not tokenizer.
+        same = context_of(task, task.source, task.learn, seed)
+        copies = rows_as_they_are(len(read))
+        options = Calibration(
+            shared="full", tokens=args.calibrate, positions=args.positions, steps=args.steps
+        )
+        found = calibrate(same, Plan(copies, copies), options)
+        nats = nats_of(ceiling, rows_of(found.side("output"), same, "output"))
+        tell({**head, "method": "ceiling, shared full", "bits": nats.sum() / bits})
     context = context_of(task, task.target, task.learn, seed)
     controls = map_controls(task.source, task.target)
     count = len(task.target.vocabulary)
@@ -274,6 +290,7 @@ def main() -> None:
     parser.add_argument("--positions", type=int, default=Calibration.positions)
     parser.add_argument("--steps", type=int, default=Calibration.steps)
     parser.add_argument("--tied", action="store_true", help="also put fitted rows on both sides")
+    parser.add_argument("--control", action="store_true", help="also refit the unswapped head")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

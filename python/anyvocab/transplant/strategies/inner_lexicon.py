@@ -33,9 +33,10 @@ BLOCK = 4096  # tokens whose features exist at once
 class LearnedPieces:
     """A ridge map from the first, the last and the mean piece's row, learned on the source.
 
-    One for each side, in closed form: O(V * D^2 + D^3), no text and no forward pass. On the embedded
-    and the story models held-out rows come closer than by the mean of the pieces: their relative
-    squared error falls from between 1.17 and 1.35 (the mean row has 1) to between 0.87 and 0.93.
+    One for each side, in closed form: O(V * D^2 + D^3), no text and no forward pass. On the
+    embedded and the story models held-out rows come closer than by the mean of the pieces: their
+    relative squared error falls from between 1.17 and 1.35 (the mean row has 1) to between 0.87
+    and 0.93.
 
     Source: the question is that of Kaplan et al., From Tokens to Words: On the Inner Lexicon of
     LLMs, arXiv:2410.05864; theirs maps hidden states, this maps rows.
