@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from anyvocab.tokenizer import Tokenizer as Tokenizer
     from anyvocab.transplant.compare import Comparison as Comparison
     from anyvocab.transplant.compare import compare_strategies as compare_strategies
+    from anyvocab.transplant.heal import HealReport as HealReport
+    from anyvocab.transplant.heal import heal as heal
     from anyvocab.transplant.result import SwapReport as SwapReport
     from anyvocab.transplant.swap import swap as swap
     from anyvocab.vocabulary import Vocabulary as Vocabulary
@@ -53,6 +55,7 @@ _MODULE_OF = {
     "Encoding": "anyvocab.tokenizer",
     "Evaluation": "anyvocab.evaluate",
     "IncrementalEncoder": "anyvocab.tokenizer",
+    "HealReport": "anyvocab.transplant.heal",
     "InternalError": "anyvocab.errors",
     "InvalidValue": "anyvocab.errors",
     "LimitExceeded": "anyvocab.errors",
@@ -74,6 +77,7 @@ _MODULE_OF = {
     "compare_strategies": "anyvocab.transplant.compare",
     "compression": "anyvocab.evaluate",
     "evaluate_models": "anyvocab.evaluate",
+    "heal": "anyvocab.transplant.heal",
     "swap": "anyvocab.transplant.swap",
 }
 
@@ -84,6 +88,7 @@ __all__ = [
     "Compression",
     "Encoding",
     "Evaluation",
+    "HealReport",
     "IncrementalEncoder",
     "InternalError",
     "InvalidValue",
@@ -106,6 +111,7 @@ __all__ = [
     "compare_strategies",
     "compression",
     "evaluate_models",
+    "heal",
     "swap",
 ]
 

@@ -16,7 +16,7 @@ from anyvocab.transplant.plan_file import load_plan
 
 __all__ = ["calibrated", "make_plan", "may_calibrate", "named_strategies", "strategies_of"]
 
-TRIAL_BYTES = 1 << 16  # of the text that is learned from: where strategies are tried
+TRIAL_BYTES = 1 << 15  # of the text that is learned from: where strategies are tried
 
 
 def named_strategies(strategy: str | Mapping[Side, str], tied: bool) -> dict[Side, str] | None:
