@@ -165,14 +165,30 @@ def test_a_folder_that_holds_something_is_not_touched(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_no_folder_is_made_inside_the_model_or_in_a_file(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(path("code-4k"), model)
+    (tmp_path / "file").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(errors.InvalidValue, match="lies inside the model's folder"):
+        av.swap(model, "pico:code-2k", model / "deep" / "new", strategy="mean")
+    with pytest.raises(errors.OutputExists, match="is a file, and no folder can be made in it"):
+        av.swap(model, "pico:code-2k", tmp_path / "file" / "new", strategy="mean")
+    with pytest.raises(errors.OutputExists, match="there is something already"):
+        av.swap(model, "pico:code-2k", model, strategy="mean")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"strategy": "omp"}, "give --donor MODEL"),
         ({"strategy": "guess"}, "is no strategy"),
         ({"strategy": {"input": "last", "output": "front"}}, "tied matrices take one for both"),
-        ({"tie": "knot"}, 'use "keep" or "untie"'),
+        ({"tie": "knot"}, 'use "auto", "keep" or "untie"'),
         ({"run": "perhaps"}, 'use "auto", "always" or "never"'),
+        ({"verification": "fast"}, 'use "full", "files" or "off"'),
+        ({"link": "soft"}, 'use "hard" or "copy"'),
         ({"corpus": b"one text"}, "give a list"),
         ({"map": ["<s>"]}, "NEW=OLD"),
     ],

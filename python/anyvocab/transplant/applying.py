@@ -15,7 +15,7 @@ from anyvocab.transplant.weights import Checkpoint, Rows, RowSource, VocabularyT
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["NEW_HEAD", "Exchange", "check_free", "exchange", "will_tie"]
+__all__ = ["NEW_HEAD", "Exchange", "check_apart", "check_free", "exchange", "will_tie"]
 
 NEW_HEAD = "lm_head.weight"
 _SCALED_WHEN_TIED = ("t5", "mt5")  # their hidden states are scaled only while matrices are tied
@@ -40,8 +40,18 @@ def check_free(place: Path) -> None:
     """Raise unless a new folder may stand at `place`.
 
     Raises:
-        OutputExists: There is something, and not an empty folder.
+        OutputExists: There is something, and not an empty folder; or a file where a folder above
+            it would be.
     """
+    above = next((one for one in place.absolute().parents if os.path.lexists(one)), None)
+    if above is not None and not above.is_dir():
+        raise errors.build(
+            errors.OutputExists,
+            f"{above} is a file, and no folder can be made in it",
+            field="out",
+            file=str(place),
+            fix="give a path below a folder",
+        )
     if os.path.lexists(place) and (not place.is_dir() or any(place.iterdir())):
         raise errors.build(
             errors.OutputExists,
@@ -49,6 +59,22 @@ def check_free(place: Path) -> None:
             field="out",
             file=str(place),
             fix="give a name that is free, or an empty folder",
+        )
+
+
+def check_apart(place: Path, model: Path) -> None:
+    """Raise where a new folder would lie inside the model's own.
+
+    Raises:
+        InvalidValue: It would: whatever copies or loads the model would meet two of them.
+    """
+    if place.resolve().is_relative_to(model.resolve()):
+        raise errors.build(
+            errors.InvalidValue,
+            f"it lies inside the model's folder, {model}",
+            field="out",
+            file=str(place),
+            fix="give a path outside of it: the model stays as it is",
         )
 
 

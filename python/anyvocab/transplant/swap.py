@@ -134,6 +134,9 @@ def swap(
     """
     clock = _Clock()
     place = Path(out)
+    _check_choice("verification", verification, ("full", "files", "off"))
+    _check_choice("link", link, ("hard", "copy"))
+    _check_choice("run", run, ("auto", "always", "never"))
     if not dry_run:
         applying.check_free(place)
     with clock.stage("open"):
@@ -151,6 +154,8 @@ def swap(
             seed=seed,
             progress=progress,
         )
+    if not dry_run:
+        applying.check_apart(place, job.folder)
     runnable = _may_run(job.checkpoint, run)
     scored = runnable and model_kind(job.checkpoint.config) == "causal"
     calibrating = may_calibrate(job, calibrate, scored)
@@ -264,14 +269,18 @@ def swap(
     return report
 
 
-def _may_run(checkpoint: Checkpoint, run: str) -> bool:
-    if run not in ("auto", "always", "never"):
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        *others, last = (f'"{choice}"' for choice in choices)
         raise errors.build(
             errors.InvalidValue,
-            f"{run!r} is no choice",
-            field="run",
-            fix='use "auto", "always" or "never"',
+            f"{value!r} is no choice",
+            field=name,
+            fix=f"use {', '.join(others)} or {last}",
         )
+
+
+def _may_run(checkpoint: Checkpoint, run: str) -> bool:
     if run != "auto":
         return run == "always"
     size = sum((checkpoint.folder / name).stat().st_size for name in checkpoint.shards)
@@ -312,13 +321,6 @@ def _verify(
     how: str,
     progress: Progress | None,
 ) -> Verification | None:
-    if how not in ("full", "files", "off"):
-        raise errors.build(
-            errors.InvalidValue,
-            f"{how!r} is no choice",
-            field="verification",
-            fix='use "full", "files" or "off"',
-        )
     if how == "off":
         return None
     began = time.perf_counter()
