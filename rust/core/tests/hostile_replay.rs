@@ -65,6 +65,16 @@ fn rwkv_survives_the_kept_inputs() {
 }
 
 #[test]
+fn sentencepiece_survives_the_kept_inputs() {
+    replay_folder("sentencepiece", "model", fuzz::check_sentencepiece);
+}
+
+#[test]
+fn gguf_survives_the_kept_inputs() {
+    replay_folder("gguf", "gguf", fuzz::check_gguf);
+}
+
+#[test]
 fn sentencepiece_and_gguf_survive_what_is_neither() {
     for target in ["tokenizer_json", "tiktoken", "rwkv"] {
         for file in files(&Path::new(ROOT).join("rust/fuzz/corpus").join(target)) {

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use super::merge::{self, MergeScratch};
 use super::symbols::{Symbol, Symbols};
-use super::table::MergeTable;
+use super::table::{MergeTable, NO_RANK};
 use crate::bytetrie::ByteTrie;
 use crate::error::Result;
 use crate::ids::{NO_TOKEN, TokenId};
@@ -265,8 +265,8 @@ impl Linear {
         let (mut x, mut y) = (left, right);
         let (mut x_until, mut y_until) = (i64::MAX, i64::MAX);
         loop {
-            let (rank, product) = table.get(x, y);
-            if product != NO_TOKEN && i64::from(rank) < x_until && i64::from(rank) <= y_until {
+            let rank = table.rank(x, y);
+            if rank != NO_RANK && i64::from(rank) < x_until && i64::from(rank) <= y_until {
                 return true;
             }
             let (x_rank, y_rank) = (self.rank(x), self.rank(y));

@@ -25,7 +25,7 @@ use crate::formats::{Bpe, Merge, Spellings, Symbols as SymbolKind};
 use crate::ids::TokenId;
 use cuts::Cuts;
 use linear::{Linear, LinearScratch};
-use merge::{BytePairs, MergeScratch};
+use merge::{BytePairs, MergeScratch, SCAN_MAX};
 pub(crate) use symbols::byte_token_value;
 use symbols::{Symbol, Symbols};
 use table::MergeTable;
@@ -52,6 +52,7 @@ pub struct BpeEngine {
     /// Bytes of long pretokens so far.
     long_bytes: AtomicUsize,
     undo: Option<Undo>,
+    /// For pretokens of bytes.
     byte_pairs: Option<BytePairs>,
     /// Whether many tokens span words, so that long pretokens are the rule.
     spans_words: OnceLock<bool>,
@@ -109,13 +110,15 @@ impl BpeEngine {
                 (table.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), others)
             })
         };
-        let (table, (symbols, cuts, whole)) = (table?, others?);
+        let (symbols, cuts, whole) = others?;
+        let byte_pairs = symbols.complete_bytes().filter(|_| undo.is_none());
+        let byte_pairs = byte_pairs.and_then(|ids| BytePairs::new(&table, &model.merges, ids));
         Ok(Self {
             cuts,
             whole,
             linear: OnceLock::new(),
             long_bytes: AtomicUsize::new(0),
-            byte_pairs: symbols.complete_bytes().map(|ids| BytePairs::new(&table, &model.merges, ids)),
+            byte_pairs,
             spans_words: OnceLock::new(),
             undo,
             tokens: model.vocab.clone(),
@@ -151,6 +154,11 @@ impl BpeEngine {
         }
         if piece.len() > LINEAR_MIN && self.encode_linear(piece, scratch, out) {
             return;
+        }
+        if let Some(pairs) = &self.byte_pairs
+            && (1..=SCAN_MAX).contains(&piece.len())
+        {
+            return merge::merge_bytes(&self.table, pairs, piece, &mut scratch.merge, out);
         }
         self.merge(piece, scratch);
         out.extend(scratch.symbols.iter().map(|symbol| symbol.id));
@@ -253,12 +261,7 @@ impl BpeEngine {
     fn merge(&self, piece: &[u8], scratch: &mut BpeScratch) {
         scratch.symbols.clear();
         self.symbols.write(piece, &mut scratch.symbols);
-        match &self.byte_pairs {
-            Some(pairs) => {
-                merge::merge_bytes(&self.table, pairs, piece, &mut scratch.symbols, &mut scratch.merge);
-            }
-            None => merge::merge(&self.table, &mut scratch.symbols, &mut scratch.merge),
-        }
+        merge::merge(&self.table, &mut scratch.symbols, &mut scratch.merge);
         if let Some(undo) = &self.undo {
             undo.apply(piece, &mut scratch.symbols);
         }

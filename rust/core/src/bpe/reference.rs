@@ -6,17 +6,18 @@ use super::table::{MergeTable, NO_RANK};
 /// Merges `symbols` in place. O(n²); the definition that [`super::merge`] and [`super::linear`] are judged by.
 pub(crate) fn merge(table: &MergeTable, symbols: &mut Vec<Symbol>) {
     loop {
-        let mut best = (NO_RANK, 0, 0);
+        let mut best = (NO_RANK, 0);
         for (i, pair) in symbols.windows(2).enumerate() {
-            let (rank, product) = table.get(pair[0].id, pair[1].id);
+            let rank = table.rank(pair[0].id, pair[1].id);
             if rank < best.0 {
-                best = (rank, i, product);
+                best = (rank, i);
             }
         }
-        let (rank, at, product) = best;
+        let (rank, at) = best;
         if rank == NO_RANK {
             return;
         }
+        let product = table.product(symbols[at].id, symbols[at + 1].id, rank);
         symbols[at] = Symbol { id: product, start: symbols[at].start, end: symbols[at + 1].end };
         symbols.remove(at + 1);
     }

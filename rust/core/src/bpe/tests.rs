@@ -38,6 +38,16 @@ fn a_text_without_symbols_is_dropped_without_an_unknown_token() {
 }
 
 #[test]
+fn a_merge_table_that_cannot_be_packed_gives_the_same_ids() {
+    let mut model = toy();
+    model.merges.iter_mut().for_each(|merge| merge.rank += 1 << 30);
+    let (packed, sorted) = [toy(), model].map(|model| BpeEngine::new(&model, BpeInput::default()).unwrap()).into();
+    for text in ["abc", "bcb", "aaaaabcabba", &"aab".repeat(40)] {
+        assert_eq!(encode(&sorted, text), encode(&packed, text));
+    }
+}
+
+#[test]
 fn ten_million_equal_characters_take_seconds_not_hours() {
     let engine = BpeEngine::new(&toy(), BpeInput::default()).unwrap();
     let text = "a".repeat(1_000_000);

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::cache::PieceCache;
+use super::cache::{PieceCache, ShortKey};
 use crate::bpe::{BpeEngine, BpeInput, BpeScratch};
 use crate::error::{Error, Result};
 use crate::formats::{Description, Model};
@@ -15,6 +15,14 @@ use crate::{trie, unigram, wordlevel, wordpiece};
 pub(crate) trait Sink {
     fn push(&mut self, id: TokenId);
     fn many(&mut self, ids: &[TokenId]);
+    /// The ids up to the first `NO_TOKEN`, of which there is at least one.
+    fn few<const N: usize>(&mut self, ids: &[TokenId; N]);
+}
+
+/// How many ids come before the first `NO_TOKEN`; no branch that depends on the text.
+#[inline(always)]
+fn count_few(ids: &[TokenId]) -> usize {
+    ids.iter().map(|&id| usize::from(id != NO_TOKEN)).sum()
 }
 
 impl Sink for Vec<TokenId> {
@@ -26,6 +34,14 @@ impl Sink for Vec<TokenId> {
     #[inline]
     fn many(&mut self, ids: &[TokenId]) {
         self.extend_from_slice(ids);
+    }
+
+    #[inline]
+    fn few<const N: usize>(&mut self, ids: &[TokenId; N]) {
+        // A copy of constant size, of which what is too much is taken back, costs less than a loop.
+        let end = self.len() + count_few(ids);
+        self.extend_from_slice(ids);
+        self.truncate(end);
     }
 }
 
@@ -42,6 +58,19 @@ impl Sink for Counter {
     #[inline]
     fn many(&mut self, ids: &[TokenId]) {
         self.0 += ids.len();
+    }
+
+    #[inline]
+    fn few<const N: usize>(&mut self, ids: &[TokenId; N]) {
+        self.0 += count_few(ids);
+    }
+}
+
+#[inline(always)]
+fn write_cached<const N: usize>(ids: &[TokenId; N], cache: &PieceCache, sink: &mut impl Sink) {
+    match cache.listed(ids) {
+        None => sink.few(ids),
+        Some(ids) => sink.many(ids),
     }
 }
 
@@ -163,45 +192,37 @@ impl Engine {
     pub(crate) fn piece(&self, text: &[u8], start: usize, end: usize, scratch: &mut Scratch, sink: &mut impl Sink) {
         if PieceCache::is_short(end - start) {
             let key = PieceCache::short_key(text, start, end);
-            if let Some(ids) = scratch.cache.get_short(key) {
-                // Nearly all pretokens are one token.
-                sink.push(ids[0]);
-                if ids[1] != NO_TOKEN {
-                    let n = 1 + usize::from(ids[2] != NO_TOKEN) + usize::from(ids[3] != NO_TOKEN);
-                    sink.many(&ids[1..=n]);
-                }
-                return;
+            match scratch.cache.get_short(key) {
+                Some(ids) => write_cached(ids, &scratch.cache, sink),
+                None => self.miss(&text[start..end], key, scratch, sink),
             }
-            self.miss(&text[start..end], scratch, sink);
         } else {
-            self.long_piece(&text[start..end], scratch, sink);
+            self.long_piece(text, start, end, scratch, sink);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn miss(&self, piece: &[u8], scratch: &mut Scratch, sink: &mut impl Sink) {
+    fn miss(&self, piece: &[u8], key: ShortKey, scratch: &mut Scratch, sink: &mut impl Sink) {
         let mut ids = std::mem::take(&mut scratch.ids);
         ids.clear();
         self.encode(piece, scratch, &mut ids);
-        let key = PieceCache::short_key(piece, 0, piece.len());
         scratch.cache.put_short(key, &ids);
         sink.many(&ids);
         scratch.ids = ids;
     }
 
     #[inline(never)]
-    fn long_piece(&self, piece: &[u8], scratch: &mut Scratch, sink: &mut impl Sink) {
-        let cached = PieceCache::is_long(piece.len());
-        if cached && let Some(ids) = scratch.cache.get_long(piece) {
-            sink.many(ids);
-            return;
+    fn long_piece(&self, text: &[u8], start: usize, end: usize, scratch: &mut Scratch, sink: &mut impl Sink) {
+        let key = PieceCache::is_long(end - start).then(|| PieceCache::long_key(text, start, end));
+        if let Some(ids) = key.and_then(|key| scratch.cache.get_long(&key)) {
+            return write_cached(ids, &scratch.cache, sink);
         }
         let mut ids = std::mem::take(&mut scratch.ids);
         ids.clear();
-        self.encode(piece, scratch, &mut ids);
-        if cached {
-            scratch.cache.put_long(piece, &ids);
+        self.encode(&text[start..end], scratch, &mut ids);
+        if let Some(key) = key {
+            scratch.cache.put_long(key, &ids);
         }
         sink.many(&ids);
         if ids.capacity() > 1 << 16 {

@@ -84,14 +84,18 @@ pub const fn ascii_classes() -> [Class; 256] {
     table
 }
 
-/// Code points per block of [`Classes`].
-const BLOCK: usize = 128;
+/// Code points per block of [`Classes`]: those that the last byte of a character tells apart.
+const BLOCK: usize = 64;
 
 /// The classes of all code points: blocks of [`BLOCK`], equal blocks stored once.
 #[derive(Debug)]
 pub struct Classes {
     block_of: Box<[u16]>,
     blocks: Box<[Class]>,
+    /// The block of a character of two bytes by the low bits of its first; one of zeros where none is well formed.
+    two: [u16; 32],
+    /// The same for three bytes, by the low bits of the first two.
+    three: Box<[u16; 1024]>,
 }
 
 impl Classes {
@@ -136,11 +140,18 @@ impl Classes {
             .map(|block| {
                 *seen.entry(block).or_insert_with(|| {
                     blocks.extend_from_slice(block);
-                    u16::try_from(blocks.len() / BLOCK - 1).expect("0x110000 / 128 = 8704 blocks at most")
+                    u16::try_from(blocks.len() / BLOCK - 1).expect("0x110000 / 64 = 17408 blocks at most")
                 })
             })
-            .collect();
-        Self { block_of, blocks: blocks.into() }
+            .collect::<Box<[u16]>>();
+        let none = u16::try_from(blocks.len() / BLOCK).expect("at most one more than there are");
+        blocks.resize(blocks.len() + BLOCK, 0);
+        let (mut two, mut three) = ([none; 32], Box::new([none; 1024]));
+        // What takes more bytes than it needs, and surrogates, are not well formed.
+        two[2..].copy_from_slice(&block_of[2..32]);
+        three[32..].copy_from_slice(&block_of[32..1024]);
+        three[0xD800 / BLOCK..0xE000 / BLOCK].fill(none);
+        Self { block_of, blocks: blocks.into(), two, three }
     }
 
     /// The classes of a code point.
@@ -164,9 +175,34 @@ impl Classes {
         if first < 0x80 { (ASCII[first as usize], 1) } else { self.at_wide(text, at) }
     }
 
+    /// [`Self::at`] for a well-formed character of two or three bytes, with at least one more byte behind two; `None` for
+    /// all else.
+    #[inline(always)]
+    pub(super) fn at_common(&self, text: &[u8], at: usize) -> Option<(Class, usize)> {
+        let &[a, b, c] = text.get(at..)?.first_chunk()?;
+        let (b, c) = (usize::from(b ^ 0x80), usize::from(c ^ 0x80)); // below 64 for the second and later bytes
+        let (class, len) = if a & 0xF0 == 0xE0 && (b | c) < BLOCK {
+            let block = self.three[usize::from(a & 0x0F) << 6 | b];
+            (self.blocks[usize::from(block) * BLOCK + c], 3)
+        } else if a & 0xE0 == 0xC0 && b < BLOCK {
+            (self.blocks[usize::from(self.two[usize::from(a & 0x1F)]) * BLOCK + b], 2)
+        } else {
+            return None;
+        };
+        (class != 0).then_some((class, len))
+    }
+
     /// [`Self::at`] for a byte that is not ASCII.
     #[inline]
     pub fn at_wide(&self, text: &[u8], at: usize) -> (Class, usize) {
+        if let Some(found) = self.at_common(text, at) {
+            return found;
+        }
+        self.at_rare(text, at)
+    }
+
+    #[inline(never)]
+    fn at_rare(&self, text: &[u8], at: usize) -> (Class, usize) {
         let first = text[at];
         let tail = |b: u8| b & 0xC0 == 0x80;
         let bits = |b: u8| u32::from(b & 0x3F);

@@ -9,7 +9,7 @@ use crate::pretoken::known::eye::{ANY_ASCII, EXACT, NONE};
 /// Bytes in a block.
 pub(super) const BLOCK: usize = 64;
 
-/// A block with fewer ASCII bytes at its start is not worth the work.
+/// A block with fewer ASCII bytes at its start is not worth the work; whole words of eight.
 const WORTHWHILE: usize = 24;
 
 /// The classes of a block, one bit per byte; bytes from `len` on are unknown.
@@ -91,13 +91,13 @@ impl Masks {
     #[inline(always)]
     pub(super) fn of(text: &[u8], pos: usize) -> Option<Self> {
         let block = text.get(pos..)?.first_chunk::<BLOCK>()?;
-        // Text that is not ASCII is not worth the work.
-        if block[0] >= 0x80 || block[WORTHWHILE / 2] >= 0x80 {
+        let start =
+            block.as_chunks::<8>().0[..WORTHWHILE / 8].iter().fold(0, |all, word| all | u64::from_le_bytes(*word));
+        if start & 0x8080_8080_8080_8080 != 0 {
             return None;
         }
         let (wide, masks) = masks(block);
-        let len = wide.trailing_zeros();
-        (len as usize >= WORTHWHILE).then_some(Self { len, ..masks })
+        Some(Self { len: wide.trailing_zeros(), ..masks })
     }
 
     #[inline(always)]

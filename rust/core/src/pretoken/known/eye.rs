@@ -227,7 +227,15 @@ impl<'t, const TRACK: bool> Eye<'t, TRACK> {
                     return i;
                 }
             }
-            // The last bytes of the text, or characters that are not ASCII.
+            // Characters that are not ASCII, mostly alike: no call for each.
+            while let Some((class, len)) = self.classes.at_common(self.text, i) {
+                self.note(i + len);
+                if !belongs(class) {
+                    return i;
+                }
+                i += len;
+            }
+            // Rarer ones, or the last bytes of the text.
             loop {
                 let (class, len) = self.at(i);
                 if !belongs(class) {
