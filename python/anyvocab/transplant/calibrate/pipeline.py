@@ -38,9 +38,11 @@ class Calibration:
             the target tokenizer writes a longer token instead; but a copied row that moves is not
             a copy any more.
         tokens: Target ids read in the forward pass.
-        positions: Places in them that the regression looks at: every place before a new token
-            first, the others thinned and weighted.
-        spread: How far a logit is expected to move, nats, root mean square: the penalty's scale.
+        positions: Places in them that the regression looks at: where shared rows stay, every
+            place before a new token first, the others thinned and weighted.
+        spread: How far a new row's logit is expected to move, nats, root mean square: the
+            penalty's scale.
+        shared_spread: The same for a shared row, which begins nearer to where it should be.
         level_spread: The same for a row's log-odds.
         steps: The most quasi-Newton steps.
         tolerance: Stop when a step lowers the loss by less than this share.
@@ -51,6 +53,7 @@ class Calibration:
     tokens: int = 1 << 17
     positions: int = 1 << 15
     spread: float = 2.0
+    shared_spread: float = 1.0
     level_spread: float = 2.0
     steps: int = 12
     tolerance: float = 1e-3
@@ -64,7 +67,7 @@ class Calibration:
                     field=name,
                     fix=", ".join(MODES),
                 )
-        for name in ("tokens", "positions", "spread", "level_spread", "steps"):
+        for name in ("tokens", "positions", "spread", "shared_spread", "level_spread", "steps"):
             if not getattr(self, name) > 0:
                 raise errors.build(
                     errors.InvalidValue, f"must be above 0, got {getattr(self, name)}", field=name
@@ -145,11 +148,14 @@ def calibrate(
         states = read_states(context, read, tokens=options.tokens)
     matrix = torch.cat([one.float() for one in apply(side, context.matrices["output"])])
     basis = basis_of(states.hidden)
-    made = ids[~np.isin(side.origin[ids], _SHARED)]
-    chosen, weight = _thin(states, made, options.positions, context.seed)
+    copies = np.isin(side.origin[ids], _SHARED)
+    # Where shared rows move too, every place is evidence for some row that moves.
+    urgent = ids[~copies] if options.shared == "keep" else ids[:0]
+    chosen, weight = _thin(states, urgent, options.positions, context.seed)
     width = matrix.shape[1]
-    penalty = torch.full((width + 1,), width / options.spread**2)
-    penalty[-1] = 1.0 / options.level_spread**2
+    spreads = np.where(copies, options.shared_spread, options.spread).astype(np.float32)
+    penalty = torch.from_numpy(width / spreads**2)[:, None].repeat(1, width + 1)
+    penalty[:, -1] = 1.0 / options.level_spread**2
     bias = _bias(context, plan)
     problem = Problem(
         states.hidden[chosen],
@@ -183,15 +189,15 @@ def calibrate(
 
 
 def _thin(
-    states: States, made: NDArray[np.int64], positions: int, seed: int
+    states: States, urgent: NDArray[np.int64], positions: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Return places and weights: all before a new token, if they fit, and a part of the others.
+    """Return places and weights: all before an urgent token, if they fit, and a part of the others.
 
-    New tokens get at most three quarters of the places; each kind's weights sum to its number.
+    Urgent ones get at most three quarters of the places; each kind's weights sum to its number.
     """
     import torch
 
-    new = np.isin(states.target.numpy(), made)
+    new = np.isin(states.target.numpy(), urgent)
     if len(new) <= positions:
         return torch.arange(len(new)), torch.ones(len(new))
     generator = np.random.Generator(np.random.PCG64(seed))

@@ -114,7 +114,7 @@ class Problem:
             matrix: float32 (R, D): all rows as they are.
             ids: int64 (n,): the rows to fit.
             basis: The coordinates.
-            penalty: float32 (D + 1,).
+            penalty: float32 (D + 1,), or (n, D + 1).
             free: bool (n,): rows that move in every direction; the others along the level alone.
             bias: float32 (R,), or None; where there is one the level's feature is exactly 1.
         """
