@@ -151,7 +151,9 @@ def child(folder: Path, name: str, sample: int) -> None:
         rows = made[some]
     else:
         rows = made.combine(context.matrices["input"])[some]
-    true = torch.load(folder / "true.pt", mmap=True)
+    from safetensors.torch import load_file
+
+    true = load_file(folder / "true.safetensors")["rows"]
     mean = true[:BASE].float().mean(dim=0)
     wanted = true[torch.from_numpy(chosen[some])].float()
     cosine = torch.cosine_similarity(rows - mean, wanted - mean, dim=1).mean()
@@ -186,12 +188,13 @@ def rival(folder: Path, command: str, *options: str, threads: int) -> dict[str, 
 
 
 def make_pair(folder: Path, size: int) -> None:
-    import torch
 
     donor, base = true_rows(size)
     write_model(folder / "donor", size, donor)
     write_model(folder / "base", BASE, base)
-    torch.save(base, folder / "true.pt")
+    from safetensors.torch import save_file
+
+    save_file({"rows": base.contiguous()}, folder / "true.safetensors")
 
 
 def part_full(folder: Path, mergekit: str | None, threads: int, wanted: Wanted) -> None:

@@ -422,7 +422,7 @@ def card(**changes: object) -> str:
     given = {
         "title": "tiny",
         "source": "org/base",
-        "target": "/home/someone/tok",
+        "target": "/srv/someone/tok",
         "strategy": "mean of pieces",
         "facts": {"copied": 1234},
         "numbers": {"bits per byte": 1.23456},
@@ -438,7 +438,7 @@ def test_the_card_names_its_base_its_numbers_and_its_licence() -> None:
     assert "its licence (mit) applies to them" in text
     assert "| bits per byte | 1.235 |" in text
     assert "| copied | 1,234 |" in text
-    assert "/home/someone" not in text
+    assert "/srv/someone" not in text
 
 
 def test_notes_are_plain_text_in_the_card() -> None:
