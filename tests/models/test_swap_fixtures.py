@@ -23,9 +23,8 @@ SMALL = [
     ("babyllama105", "stories260K"),
     ("babyllama105", "aidreams260K"),
 ]
-LARGE = ["gpt2", pytest.param("llama3", marks=pytest.mark.slow)]
-LARGE.append(pytest.param("qwen2", marks=pytest.mark.slow))
-ONE_END = {"gpt2": [50256], "llama2": [1, 2], "llama3": [128000, 128001], "qwen2": [151643]}
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("llama3", "qwen2")]
+ENDS = {"gpt2": [50256], "llama2": [1, 2], "llama3": [128000, 128001, 128009], "qwen2": [151643]}
 
 
 @pytest.fixture(scope="module")
@@ -68,14 +67,14 @@ def test_bits_per_byte_lie_between_the_source_and_the_floors(
     assert ceiling < made < min(bits(source, target, floor) for floor in FLOORS)
 
 
-@pytest.mark.parametrize("target", ["llama2", *LARGE])
+@pytest.mark.parametrize("target", ["llama2", pytest.param("gpt2", marks=pytest.mark.slow), *SLOW])
 def test_a_real_vocabulary_lies_between_the_source_and_the_mean_row(bits: Any, target: str) -> None:
     assert (
         bits("stories260K") < bits("stories260K", target) < bits("stories260K", target, FLOORS[0])
     )
 
 
-@pytest.mark.parametrize("target", ["llama2", *LARGE])
+@pytest.mark.parametrize("target", ["llama2", "gpt2", *SLOW])
 def test_generation_ends_with_what_takes_the_rows_of_the_ends(
     fixtures: Path, tmp_path: Path, target: str
 ) -> None:
@@ -84,7 +83,7 @@ def test_generation_ends_with_what_takes_the_rows_of_the_ends(
     config = json.loads((tmp_path / "new" / "generation_config.json").read_text())
     vocabulary = av.Tokenizer.load(tmp_path / "new").vocabulary
     ends = config["eos_token_id"]
-    assert sorted(ends) == ONE_END[target]
+    assert sorted(ends) == ENDS[target]
     assert list(report.ends) == ends
     assert all(vocabulary.kind(id) == "control" for id in ends)
     assert config.get("pad_token_id") in (None, *vocabulary.ids_of_role("pad"), 0)

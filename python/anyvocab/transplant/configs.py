@@ -125,7 +125,9 @@ class _Writer:
         if not new:
             new = list(self.ids.target.vocabulary.ids_of_role("eos")[:1])
             if new:
-                self.note(name, f"{new[0]}, the target's end, which takes no row of an old one")
+                self.note(
+                    name, f"{new[0]}, the target's end, since nothing takes the row of the old one"
+                )
         if not new:
             self.note(name, "left out: no token of the target ends a text, generation never ends")
             return None
