@@ -43,7 +43,7 @@ from anyvocab.transplant.context import Context, TensorMatrix
 from anyvocab.transplant.identity import Origin
 from anyvocab.transplant.plan import Combination, Plan, SidePlan, apply
 from anyvocab.transplant.roles import map_controls
-from anyvocab.transplant.strategies import baselines, inner_lexicon, pieces
+from anyvocab.transplant.strategies import baselines, pieces
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = Path(os.environ.get("ANYVOCAB_FIXTURES", ROOT.parent / "shared" / "fixtures"))
@@ -55,7 +55,6 @@ PAIRS = (
     "code-2k>bpe-8192",
     "code-4k>bpe-16384",
     "stories260K>bpe-2048",
-    "aidreams260K>bpe-2048",
 )
 TRAIN_CHARS = 3_000_000  # of each tokenizer's training text
 EVAL_CHARS = 2_000  # of each held-out module
@@ -63,7 +62,6 @@ STRATEGIES: dict[str, Any] = {
     "mean": pieces.Mean(),
     "last": pieces.Last(),
     "front": pieces.Front(),
-    "learned": inner_lexicon.LearnedPieces(),
     "mean-row": baselines.MeanRow(),
     "random": baselines.Random(),
 }
@@ -74,8 +72,6 @@ METHODS: dict[str, tuple[str, Calibration | None]] = {
     "mean": ("mean", None),
     "front": ("front", None),
     "first piece": ("last", None),
-    "learned": ("learned", None),
-    "learned, full": ("learned", Calibration()),
     "front, norms": ("front", None),
     "front, level": ("front", Calibration(new="level")),
     "front, level, shared level": ("front", Calibration(new="level", shared="level")),
