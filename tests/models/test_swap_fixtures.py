@@ -24,7 +24,12 @@ SMALL = [
     ("babyllama105", "aidreams260K"),
 ]
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("llama3", "qwen2")]
-ENDS = {"gpt2": [50256], "llama2": [1, 2], "llama3": [128000, 128001, 128009], "qwen2": [151643]}
+ENDS = {
+    "gpt2": [50256],
+    "llama2": [1, 2],
+    "llama3": [128000, 128001, 128009],
+    "qwen2": [151643, 151645],
+}
 
 
 @pytest.fixture(scope="module")
