@@ -113,7 +113,10 @@ def calibrated(job: Job, plan: Plan) -> tuple[Plan, tuple[str, ...]]:
     if plan.tied:
         why = 'the matrices are tied; tie="untie" makes them two'
         return plan, (f"output rows are not calibrated: {why}",)
-    return calibrate_plan(job, plan, runnable=True)
+    try:
+        return calibrate_plan(job, plan, runnable=True)
+    except errors.InvalidValue as error:  # a head that is not linear, say: the swap goes on
+        return plan, (f"output rows are not calibrated: {error}",)
 
 
 def _check_needs(job: Job, side: Side, name: str, options: Mapping[str, Any] | None) -> None:

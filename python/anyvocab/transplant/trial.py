@@ -42,8 +42,9 @@ def try_on(model: Any, plan: Plan, context: Context) -> Any:
     with torch.no_grad():
         dtype = model.get_input_embeddings().weight.dtype
         rows = torch.cat([one.to(dtype) for one in apply(plan.input, context.matrices["input"])])
-        embedding = torch.nn.Embedding(*rows.shape, dtype=dtype, _weight=rows)
-        changed.set_input_embeddings(embedding)
+        embedding = changed.get_input_embeddings()  # the module stays: some scale what they give
+        embedding.weight = torch.nn.Parameter(rows, requires_grad=False)
+        embedding.num_embeddings, embedding.padding_idx = len(rows), None
         bias = getattr(head, "bias", None)
         new_head = torch.nn.Linear(rows.shape[1], len(rows), bias=bias is not None, dtype=dtype)
         if plan.output is None:
