@@ -210,8 +210,8 @@ def split_corpus(
 ) -> Corpus:
     """Return texts to learn from and texts to judge by, which share nothing.
 
-    Without texts to judge by, every fifth part of the corpus is kept for that: a part is a
-    document, or about `PART` bytes of a long one, up to the end of a line.
+    Without texts to judge by, every fifth part of the corpus (the last of fewer) is kept for that:
+    a part is a document, or about `PART` bytes of a long one, up to the end of a line.
 
     Args:
         corpus: Files and folders, as :func:`anyvocab.evaluate.read_domains` takes them; bytes are a
@@ -233,6 +233,9 @@ def split_corpus(
                 (hidden if number % HELD_OUT_SHARE == 0 else kept).append(part)
         if hidden:
             judging.append(Domain(domain.name, tuple(hidden)))
+    if not judging and len(kept) > 1:
+        last = Domain(learn[-1].name, (kept.pop(),))
+        return Corpus(tuple(kept), (last,), "the last part of the corpus")
     if not judging:
         return Corpus(tuple(kept), (), "")
     return Corpus(tuple(kept), tuple(judging), f"every {HELD_OUT_SHARE}th part of the corpus")
