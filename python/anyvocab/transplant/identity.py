@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Match", "Origin", "decompose", "fewest_tokens", "match", "token_table"]
 
-# Text before a token, so that what a tokenizer adds at a text's start is not the token's. One of
-# them leaves a boundary behind it under every split pattern in use.
+# Text before a token, so that what a tokenizer adds at a text's start is not the token's. Where
+# none of them leaves a boundary behind it, the token is cut by look-up.
 _LEADS = (b"\n", b"a", b"0", b".", b"\x00", "\u4e00".encode())
 
 

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -89,7 +89,8 @@ def swap(
     """Give a pretrained model another tokenizer, write the result, and return what was done.
 
     The new folder loads in transformers and whatever else reads its format. Rows of tokens that
-    both vocabularies have are the source's bit for bit; every weight that does not belong to the
+    both vocabularies have are the source's bit for bit, but for the output row of a second id with
+    the same bytes, which is made improbable; every weight that does not belong to the
     vocabulary is the source's byte for byte. Nothing appears at `out` before all of it is there.
 
     Args:
@@ -211,7 +212,7 @@ def swap(
         target=job.target,
     )
     if dry_run:
-        return _with(report, peak_bytes=_peak())
+        return replace(report, peak_bytes=_peak())
     with clock.stage("apply"):
         staging.mkdir(parents=True, exist_ok=True)
         if not (staging / EXTRAS / PLAN).exists():
@@ -242,7 +243,7 @@ def swap(
             looked = _row_statistics(job, plan, staging)
     with clock.stage("verify"):
         found = _verify(job, plan, staging, runnable, verification, progress)
-    report = _with(
+    report = replace(
         report,
         out=place,
         files=written.files,
@@ -371,12 +372,6 @@ def _named(progress: Progress | None, stage: str) -> Callable[[int, int], None] 
     if progress is None:
         return None
     return lambda done, total: progress(stage, done, total)
-
-
-def _with(report: SwapReport, **changes: Any) -> SwapReport:
-    from dataclasses import replace
-
-    return replace(report, **changes)
 
 
 def _peak() -> int | None:
