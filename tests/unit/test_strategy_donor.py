@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from anyvocab import errors  # noqa: E402
 from anyvocab.transplant import auto, strategies  # noqa: E402
 from anyvocab.transplant.context import Context, Donor, TensorMatrix  # noqa: E402
 from anyvocab.transplant.donated import bridge, moments  # noqa: E402
-from anyvocab.transplant.plan import Combination  # noqa: E402
+from anyvocab.transplant.identity import Origin  # noqa: E402
+from anyvocab.transplant.plan import Combination, Plan, SidePlan, apply  # noqa: E402
+from anyvocab.transplant.plan_file import load_plan, save_plan  # noqa: E402
 from anyvocab.transplant.strategies.linear_map import generalised_cross_validation  # noqa: E402
 
 SOURCE, TARGET = av.Tokenizer.load("pico:code-4k"), av.Tokenizer.load("pico:code-2k")
@@ -225,8 +228,10 @@ def test_tokens_that_the_donor_lacks_have_no_row(name: str, options: dict[str, o
     context.donor.row_of[ids[[0, 3]]] = -1
     made = strategies.make(name, options).rows(context, "input", ids)
     if name in DENSE:
-        lacking = made.isnan().all(dim=1).tolist()
-        assert bool(torch.isfinite(made[[1, 2, 4, 5]]).all())
+        assert made.has().tolist() == [False, True, True, False, True, True]
+        rows = made.combine(context.matrices["input"])
+        lacking = rows.isnan().all(dim=1).tolist()
+        assert bool(torch.isfinite(rows[[1, 2, 4, 5]]).all())
     else:
         lacking = (made.lengths() == 0).tolist()
     assert lacking == [True, False, False, True, False, False]
@@ -272,7 +277,7 @@ def test_more_neighbours_than_anchors_are_all_anchors(
     more = {"k": 64} if "k" in strategies.options_of(name) else options
     made = strategies.make(name, more).rows(hidden, "input", ids)
     if name in DENSE:
-        assert bool(torch.isfinite(made).all())
+        assert bool(torch.isfinite(made.combine(context.matrices["input"])).all())
     else:
         assert made.lengths().tolist() == [5, 5, 5]
 
@@ -303,3 +308,51 @@ def test_options_out_of_range_are_refused(
 ) -> None:
     with pytest.raises(errors.InvalidValue, match=field):
         strategies.make(name, options)
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_a_saved_plan_keeps_the_map_and_not_the_rows_it_makes(name: str, tmp_path: Path) -> None:
+    context, _ = pair()
+    assert context.donor is not None
+    donor, matrix = context.donor.matrices, context.matrices["input"]
+    ids = NEW[:40]
+    made = strategies.make(name).rows(context, "input", ids)
+    origin = np.full(int(ids[-1]) + 1, Origin.PREDICTED, dtype=np.uint8)
+    plan = Plan(SidePlan(origin, Combination.empty(len(origin)), ids, made.rows), None)
+    place = save_plan(plan, tmp_path / "plan.safetensors", belongs_to={"request": "this"})
+    again = load_plan(place, belongs_to={"request": "this"}, donor=donor)
+    for one, two in zip(apply(plan.input, matrix), apply(again.input, matrix), strict=True):
+        assert torch.equal(one, two)
+        assert torch.equal(one[ids], made.combine(matrix))
+    with pytest.raises(errors.InvalidValue, match="another request"):
+        load_plan(place, belongs_to={"request": "that"}, donor=donor)
+    with pytest.raises(errors.InvalidValue, match="there is none"):
+        load_plan(place)
+    narrow = {"input": TensorMatrix(torch.zeros(3, 2))}
+    with pytest.raises(errors.InvalidValue, match="this one has 3 of 2"):
+        load_plan(place, donor=narrow)
+
+
+def test_a_saved_plan_with_rows_of_its_own_is_the_plan(tmp_path: Path) -> None:
+    origin = np.array([Origin.COPIED, Origin.PREDICTED, Origin.UNUSED], dtype=np.uint8)
+    rows = np.arange(4, dtype=np.float32)[None]
+    side = SidePlan(
+        origin,
+        Combination.from_rows([([2], [1.0]), ([], []), ([], [])]),
+        np.array([1]),
+        rows,
+        scale=np.array([1.0, 2.0, 1.0], dtype=np.float32),
+        directions=np.ones((1, 4), np.float32),
+        amounts=np.array([[0.0], [0.0], [3.0]], np.float32),
+        notes=("a note",),
+    )
+    plan = Plan(side, replace(side, bias=np.ones(3, np.float32)), {"input": "x", "output": "y"})
+    again = load_plan(save_plan(plan, tmp_path / "plan", belongs_to={}))
+    matrix = TensorMatrix(torch.arange(12.0).reshape(3, 4))
+    wanted = torch.tensor([[8.0, 9, 10, 11], [0, 2, 4, 6], [3, 3, 3, 3]])
+    assert torch.equal(torch.cat(list(apply(again.input, matrix))), wanted)
+    assert again.strategy == plan.strategy
+    assert again.output is not None
+    assert again.input.notes == again.output.notes == ("a note",)
+    assert again.output.bias is not None
+    assert again.output.bias.tolist() == [1.0, 1.0, 1.0]

@@ -151,9 +151,7 @@ def fidelity(
     hiding = context.holding_out(hidden)
     matrix = context.matrices[side]
     made = strategies.make(name, options).rows(hiding, side, hidden)
-    guess: Tensor = (
-        made.combine(matrix) if isinstance(made, Combination | Shifted) else made.float()
-    )
+    guess: Tensor = made.float() if isinstance(made, torch.Tensor) else made.combine(matrix)
     has = (
         torch.from_numpy(made.lengths() > 0)
         if isinstance(made, Combination | Shifted)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from anyvocab import errors
+from anyvocab.transplant.dense import Mapped, Predicted
 from anyvocab.transplant.identity import Origin
 from anyvocab.transplant.plan import Combination, Plan, Shifted, Side, SidePlan
 from anyvocab.transplant.strategies import Strategy
@@ -142,7 +143,10 @@ def build_side(
         (share.controls, Combination.single(taken)),
     ]
     empty = share.new[:0]
-    dense_ids, dense_rows = empty, np.zeros((0, context.matrices[side].width), np.float32)
+    dense_ids = empty
+    dense_rows: NDArray[np.float32] | Mapped = np.zeros(
+        (0, context.matrices[side].width), np.float32
+    )
     fallen = share.new
     directions = amounts = None
     if len(share.new):
@@ -156,8 +160,12 @@ def build_side(
             has = made.lengths() > 0
             parts.append((share.new[has], made.select(np.flatnonzero(has))))
             origin[share.new[has]] = Origin.COMPOSED
+        elif isinstance(made, Predicted):
+            has = made.has()
+            dense_ids, dense_rows = share.new[has], made.rows
+            origin[share.new[has]] = Origin.PREDICTED
         else:
-            numbers = made.detach().float().cpu().numpy()
+            numbers = np.ascontiguousarray(made.detach().float().cpu().numpy())
             has = ~np.isnan(numbers).all(axis=1)
             dense_ids, dense_rows = share.new[has], numbers if has.all() else numbers[has]
             origin[share.new[has]] = Origin.PREDICTED
@@ -186,7 +194,7 @@ def build_side(
         origin,
         Combination.scattered(rows, parts),
         dense_ids.astype(np.int64),
-        np.ascontiguousarray(dense_rows, dtype=np.float32),
+        dense_rows,
         directions=directions,
         amounts=amounts,
     )

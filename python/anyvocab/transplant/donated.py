@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from anyvocab import errors
+from anyvocab.transplant.dense import Mapped, Predicted
 from anyvocab.transplant.plan import Combination, Matrix, Side
 
 if TYPE_CHECKING:
@@ -157,30 +158,23 @@ def predicted(
     context: Context,
     bridge: Bridge,
     ids: NDArray[np.int64],
-    apply: Callable[[Tensor], Tensor],
-    *,
-    stage: str,
-) -> Tensor:
-    """Return rows made of donor rows, float32 (n, D); NaN where the donor has none.
+    weights: Tensor,
+    means: tuple[Tensor, Tensor],
+) -> Predicted:
+    """Return donor rows, mapped about their anchors' means; none where the donor has none.
 
     Args:
-        context: What is known; told about progress.
+        context: What is known.
         bridge: The anchors of a side.
         ids: Target ids.
-        apply: From donor rows, float32 (n, D_donor), to rows, float32 (n, D).
-        stage: What progress calls it.
+        weights: The map, (D_donor, D).
+        means: What is taken off donor rows, and what is added to mapped ones.
     """
-    import torch
-
-    made = torch.full((len(ids), bridge.source.width), torch.nan)
     places, rows = _known(context, ids)
-    done = 0
-    for block in _blocks(bridge.donor, rows):
-        context.progress(stage, done, len(rows))
-        made[torch.from_numpy(places[done : done + len(block)])] = apply(block)
-        done += len(block)
-    context.progress(stage, len(rows), len(rows))
-    return made
+    before, after = (one.float().numpy() for one in means)
+    return Predicted(
+        len(ids), places, Mapped(bridge.donor, rows, before, weights.float().numpy(), after)
+    )
 
 
 @dataclass(frozen=True, eq=False)

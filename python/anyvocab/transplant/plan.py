@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from anyvocab import errors
+from anyvocab.transplant.dense import Mapped
 from anyvocab.transplant.identity import Origin
 from anyvocab.transplant.weights.matrix import nonfinite_rows
 
@@ -280,7 +281,7 @@ class SidePlan:
         origin: uint8[R]: an :class:`Origin` for every row, padding included.
         combination: R rows of source ids and weights.
         dense_ids: int64[m]: rows with a dense part, ascending.
-        dense_rows: float32[m, D].
+        dense_rows: float32[m, D], or what makes them.
         scale: float32[R], or None for 1.
         directions: float32[r, D], or None.
         amounts: float32[R, r], or None.
@@ -291,7 +292,9 @@ class SidePlan:
     origin: NDArray[np.uint8]
     combination: Combination
     dense_ids: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    dense_rows: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    dense_rows: NDArray[np.float32] | Mapped = field(
+        default_factory=lambda: np.zeros((0, 0), np.float32)
+    )
     scale: NDArray[np.float32] | None = None
     directions: NDArray[np.float32] | None = None
     amounts: NDArray[np.float32] | None = None
@@ -313,6 +316,15 @@ class SidePlan:
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.origin)
+
+    def dense(self, places: NDArray[np.integer[Any]] | None = None) -> Tensor:
+        """Return dense parts by their place in `dense_ids`, float32 (n, D); all when left out."""
+        import torch
+
+        chosen = np.arange(len(self.dense_ids)) if places is None else places
+        if isinstance(self.dense_rows, Mapped):
+            return self.dense_rows.take(chosen)
+        return torch.from_numpy(self.dense_rows[chosen])
 
     def verbatim(self) -> NDArray[np.bool_]:
         """Return which rows are one source row bit for bit, bool[R]."""
@@ -341,15 +353,12 @@ class SidePlan:
 
     def heaviest(self, most: int) -> list[list[tuple[int, float]]]:
         """Return for every row at most so many source ids with their weights, heaviest first."""
+        columns, weights = self.combination.columns, self.combination.weights
+        row = np.repeat(np.arange(len(self)), self.combination.lengths())
+        order = np.lexsort((-np.abs(weights), row))  # stable
+        pairs = list(zip(columns[order].tolist(), weights[order].tolist(), strict=True))
         ends = self.combination.indptr.tolist()
-        columns, weights = self.combination.columns.tolist(), self.combination.weights.tolist()
-        found = []
-        for start, end in pairwise(ends):
-            pairs = list(zip(columns[start:end], weights[start:end], strict=True))
-            if len(pairs) > 1:
-                pairs.sort(key=lambda pair: -abs(pair[1]))
-            found.append(pairs[:most])
-        return found
+        return [pairs[start : min(end, start + most)] for start, end in pairwise(ends)]
 
     def counts(self) -> dict[str, int]:
         """Return how many rows have each origin, by its name in lower case."""
@@ -423,9 +432,7 @@ def apply(plan: SidePlan, matrix: Matrix, *, chunk_rows: int | None = None) -> I
         rows = part.combine(matrix)  # (n, D), float32
         dense = np.flatnonzero((plan.dense_ids >= start) & (plan.dense_ids < stop))
         if len(dense):
-            rows[torch.from_numpy(plan.dense_ids[dense] - start)] += torch.from_numpy(
-                plan.dense_rows[dense]
-            )
+            rows[torch.from_numpy(plan.dense_ids[dense] - start)] += plan.dense(dense)
         if plan.scale is not None:
             rows *= torch.from_numpy(plan.scale[start:stop])[:, None]
         if plan.directions is not None and plan.amounts is not None:

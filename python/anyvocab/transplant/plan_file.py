@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ import numpy as np
 
 from anyvocab import _core, errors
 from anyvocab._save import write_atomically
-from anyvocab.transplant.plan import Combination, Plan, SidePlan
+from anyvocab.transplant.dense import Mapped
+from anyvocab.transplant.plan import Combination, Matrix, Plan, Side, SidePlan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["load_plan", "save_plan"]
 
 FORMAT_VERSION = 1
+_MAP = ("ids", "before", "weights", "after")
 _OPTIONAL = ("scale", "directions", "amounts", "bias")
 
 
@@ -43,8 +46,11 @@ def save_plan(plan: Plan, path: str | os.PathLike[str], *, belongs_to: dict[str,
             f"{name}.columns": side.combination.columns,
             f"{name}.weights": side.combination.weights,
             f"{name}.dense_ids": side.dense_ids,
-            f"{name}.dense_rows": side.dense_rows,
         }
+        if isinstance(side.dense_rows, Mapped):  # the map, not the rows that it makes
+            tensors |= {f"{name}.map_{one}": getattr(side.dense_rows, one) for one in _MAP}
+        else:
+            tensors[f"{name}.dense_rows"] = side.dense_rows
         for field in _OPTIONAL:
             value = getattr(side, field)
             if value is not None:
@@ -64,12 +70,18 @@ def save_plan(plan: Plan, path: str | os.PathLike[str], *, belongs_to: dict[str,
     return target
 
 
-def load_plan(path: str | os.PathLike[str], *, belongs_to: dict[str, str] | None = None) -> Plan:
+def load_plan(
+    path: str | os.PathLike[str],
+    *,
+    belongs_to: dict[str, str] | None = None,
+    donor: Mapping[Side, Matrix] | None = None,
+) -> Plan:
     """Return the plan in a file.
 
     Args:
         path: Where it is.
         belongs_to: What it must have been made for; not checked when left out.
+        donor: Side to the donor's matrix; needed where rows are mapped donor rows.
 
     Raises:
         SourceNotFound: There is no such file.
@@ -108,7 +120,7 @@ def load_plan(path: str | os.PathLike[str], *, belongs_to: dict[str, str] | None
                 file=str(place),
                 fix="make the plan again",
             )
-    sides: dict[str, SidePlan | None] = {"input": None, "output": None}
+    sides: dict[Side, SidePlan | None] = {"input": None, "output": None}
     for name in sides:
         if f"{name}.origin" not in arrays:
             continue
@@ -118,7 +130,7 @@ def load_plan(path: str | os.PathLike[str], *, belongs_to: dict[str, str] | None
                 arrays[f"{name}.indptr"], arrays[f"{name}.columns"], arrays[f"{name}.weights"]
             ),
             arrays[f"{name}.dense_ids"],
-            arrays[f"{name}.dense_rows"],
+            _dense(arrays, name, donor, place),
             notes=tuple(metadata["notes"].get(name, ())),
             **{field: arrays.get(f"{name}.{field}") for field in _OPTIONAL},
         )
@@ -128,3 +140,33 @@ def load_plan(path: str | os.PathLike[str], *, belongs_to: dict[str, str] | None
             errors.TokenizerFormatError, "has no input side", field="plan", file=str(place)
         )
     return Plan(first, sides["output"], dict(metadata["strategy"]))
+
+
+def _dense(
+    arrays: Mapping[str, NDArray[Any]],
+    name: Side,
+    donor: Mapping[Side, Matrix] | None,
+    place: Path,
+) -> NDArray[np.float32] | Mapped:
+    if f"{name}.map_ids" not in arrays:
+        return arrays[f"{name}.dense_rows"]
+    ids, before, weights, after = (arrays[f"{name}.map_{one}"] for one in _MAP)
+    if donor is None:
+        raise errors.build(
+            errors.InvalidValue,
+            "its rows are made of a donor's, and there is none",
+            field="donor",
+            file=str(place),
+            fix="give the donor that the plan was made with",
+        )
+    matrix = donor[name]
+    if matrix.width != len(before) or (len(ids) and int(ids.max()) >= matrix.rows):
+        raise errors.build(
+            errors.InvalidValue,
+            f"the plan's donor has rows of {len(before)} numbers, "
+            f"this one has {matrix.rows} of {matrix.width}",
+            field="donor",
+            file=str(place),
+            fix="give the donor that the plan was made with",
+        )
+    return Mapped(matrix, ids, before, weights, after)

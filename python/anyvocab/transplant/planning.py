@@ -62,10 +62,13 @@ def make_plan(
         key: What such a plan must have been made for.
     """
     if saved.is_file():  # an interrupted swap is resumed
+        donor = None if job.context.donor is None else job.context.donor.matrices
         try:
-            return load_plan(saved, belongs_to=key), None, ("the plan of an interrupted swap",)
+            plan = load_plan(saved, belongs_to=key, donor=donor)
         except errors.InvalidValue:
             saved.unlink()  # it was made for another request
+        else:
+            return plan, None, ("the plan of an interrupted swap",)
     choice = None
     if wanted is None:
         score = _score_of(job) if runnable and job.corpus.learn else None

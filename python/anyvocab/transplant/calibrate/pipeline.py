@@ -235,7 +235,7 @@ def _added(
     every = np.union1d(side.dense_ids, ids)
     rows = np.zeros((len(every), change.shape[1]), dtype=np.float32)
     if len(side.dense_ids):
-        rows[np.searchsorted(every, side.dense_ids)] = side.dense_rows
+        rows[np.searchsorted(every, side.dense_ids)] = side.dense().numpy()
     rows[np.searchsorted(every, ids)] += change
     return replace(side, dense_ids=every, dense_rows=rows, notes=(*side.notes, note))
 

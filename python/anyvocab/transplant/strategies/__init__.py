@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from anyvocab.transplant.context import Context
+    from anyvocab.transplant.dense import Predicted
     from anyvocab.transplant.plan import Combination, Shifted, Side
 
 __all__ = [
@@ -45,7 +46,7 @@ class Strategy(Protocol):
 
     def rows(
         self, context: Context, side: Side, ids: NDArray[np.int64]
-    ) -> Combination | Shifted | Tensor:
+    ) -> Combination | Shifted | Predicted | Tensor:
         """Return the rows of target ids of one side.
 
         Args:
@@ -55,8 +56,8 @@ class Strategy(Protocol):
 
         Returns:
             A combination of source rows with a row for each id, with multiples of directions added
-            or not, or the rows themselves, float32 (n, D). An empty row, or one of NaN, means: this
-            strategy has none, and the caller falls back to the mean row.
+            or not; or the rows themselves, float32 (n, D), or what makes them. An empty row, or one
+            of NaN, means: this strategy has none, and the caller falls back to the mean row.
         """
         ...
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from anyvocab.transplant.context import Context
+    from anyvocab.transplant.dense import Predicted
 
 __all__ = ["LinearMap", "generalised_cross_validation"]
 
@@ -53,8 +54,8 @@ class LinearMap:
             )
         check_about(self.about)
 
-    def rows(self, context: Context, side: Side, ids: NDArray[np.int64]) -> Tensor:
-        """Return mapped donor rows; NaN where the donor has none."""
+    def rows(self, context: Context, side: Side, ids: NDArray[np.int64]) -> Predicted:
+        """Return mapped donor rows; none where the donor has none."""
         import torch
 
         pairs = bridge(context, side)
@@ -68,15 +69,8 @@ class LinearMap:
             ridge = scale * float(RIDGES[int(np.argmin(errors_))])
         else:
             ridge = scale * self.ridge
-        weights = (vectors @ (rotated / (values + ridge)[:, None])).float()  # (D_donor, D)
-        left, right = found.donor_mean.float(), found.source_mean.float()
-        return predicted(
-            context,
-            pairs,
-            ids,
-            lambda rows: (rows - left) @ weights + right,
-            stage=f"linear-map {side}",
-        )
+        weights = vectors @ (rotated / (values + ridge)[:, None])  # (D_donor, D)
+        return predicted(context, pairs, ids, weights, (found.donor_mean, found.source_mean))
 
 
 def generalised_cross_validation(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from anyvocab.transplant.context import Context
+    from anyvocab.transplant.dense import Predicted
 
 __all__ = ["Procrustes"]
 
@@ -41,8 +42,8 @@ class Procrustes:
                 errors.InvalidValue, f"must be anchors or none, got {self.scale!r}", field="scale"
             )
 
-    def rows(self, context: Context, side: Side, ids: NDArray[np.int64]) -> Tensor:
-        """Return rotated donor rows; NaN where the donor has none."""
+    def rows(self, context: Context, side: Side, ids: NDArray[np.int64]) -> Predicted:
+        """Return rotated donor rows; none where the donor has none."""
         import torch
 
         pairs = bridge(context, side)
@@ -64,15 +65,7 @@ class Procrustes:
             rotation = before @ rotation
         if after is not None:
             rotation = rotation @ after.mT
-        weights = rotation.float()  # (D_donor, D)
-        start, end = found.donor_mean.float(), found.source_mean.float()
-        return predicted(
-            context,
-            pairs,
-            ids,
-            lambda rows: (rows - start) @ weights + end,
-            stage=f"procrustes {side}",
-        )
+        return predicted(context, pairs, ids, rotation, (found.donor_mean, found.source_mean))
 
 
 def _axes(second: Tensor, count: int) -> Tensor:

@@ -1,0 +1,83 @@
+"""Dense parts of a plan that are made when they are asked for, a few rows at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from anyvocab.transplant.plan import Matrix
+
+__all__ = ["Mapped", "Predicted"]
+
+
+@dataclass(frozen=True, eq=False)
+class Mapped:
+    """Rows of another matrix, mapped: `(row - before) @ weights + after`.
+
+    A large vocabulary's rows are half a gigabyte and more; the map that makes them is a few
+    megabytes, so it is what a plan holds and saves.
+
+    Attributes:
+        matrix: The donor's, width D_donor.
+        ids: int64[m]: its rows.
+        before: float32[D_donor].
+        weights: float32[D_donor, D].
+        after: float32[D].
+    """
+
+    matrix: Matrix
+    ids: NDArray[np.int64]
+    before: NDArray[np.float32]
+    weights: NDArray[np.float32]
+    after: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.ids)
+
+    def take(self, places: NDArray[np.integer[Any]]) -> Tensor:
+        """Return some of the rows, float32 (n, D), in the order given."""
+        import torch
+
+        rows = self.matrix.take(self.ids[places]).float()
+        rows -= torch.from_numpy(self.before)
+        return torch.addmm(torch.from_numpy(self.after), rows, torch.from_numpy(self.weights))
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """What a strategy makes of `size` tokens, where it can: dense rows.
+
+    Attributes:
+        size: How many tokens were asked for.
+        places: int64[m]: which of them have a row, ascending.
+        rows: m rows.
+    """
+
+    size: int
+    places: NDArray[np.int64]
+    rows: Mapped
+
+    def __len__(self) -> int:
+        """Return the number of tokens asked for."""
+        return self.size
+
+    def has(self) -> NDArray[np.bool_]:
+        """Return which tokens have a row, bool[size]."""
+        made = np.zeros(self.size, dtype=np.bool_)
+        made[self.places] = True
+        return made
+
+    def combine(self, matrix: Matrix) -> Tensor:
+        """Return all rows, float32 (size, D), NaN where there is none."""
+        import torch
+
+        made = torch.full((self.size, matrix.width), torch.nan)
+        made[torch.from_numpy(self.places)] = self.rows.take(np.arange(len(self.rows)))
+        return made
