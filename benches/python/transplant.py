@@ -7,6 +7,9 @@ are donor rows turned, with noise. What each part is for:
 - full: the donor's whole 128,000 tokens. anyvocab makes a sample of rows by pursuit and all rows by
   the other strategies; `per 1000` is the time past the sample's set-up, from two sample sizes, and
   `all` extrapolates: set-up and rows. mergekit's `mean` and `subword` run whole.
+- whole: `anyvocab swap` from the command line to the finished folder, for the whole donor
+  vocabulary, and mergekit's whole command beside it. Nothing is verified, as mergekit does not
+  either; omp-centred takes minutes.
 - small: 512 new tokens, one batch of mergekit's OMP, so that it ends; anyvocab makes the same rows.
   mergekit's whole command is timed, and what its `mean` takes on the same pair is given, so that
   the difference is its OMP.
@@ -43,6 +46,8 @@ PURSUITS = {
 }
 NEIGHBOURS = ("knn", "common-interpolation")
 MAPS = ("linear-map", "procrustes")  # mostly one fit: made for all rows
+WHOLE = ("mean", "front", "linear-map", "omp-centred")
+PARTS = ("whole", "full", "small")
 
 
 def cut_tokenizer(folder: Path, size: int) -> None:
@@ -235,6 +240,22 @@ def part_small(folder: Path, mergekit: str | None, threads: int, wanted: Wanted)
         show(f"mergekit {name:13} wall {found['wall']:7.1f} s, cpu {found['cpu']:7.1f} s; ", found)
 
 
+def part_whole(folder: Path, mergekit: str | None, threads: int, wanted: Wanted) -> None:
+    make_pair(folder, LARGE)
+    base, donor, out = (str(folder / name) for name in ("base", "donor", "out"))
+    for name in filter(wanted, WHOLE):
+        command = [sys.executable, "-m", "anyvocab", "swap", base, donor, out, "--strategy", name]
+        command += ["--verify", "off", "--run", "never", "--donor", donor]
+        found = timed(command, threads, folder / "log")
+        show(f"{name:22} wall {found['wall']:7.1f} s, cpu {found['cpu']:7.1f} s; ", found)
+        subprocess.run(["rm", "-rf", out], check=True)
+    for method in filter(wanted, ("mean", "subword") if mergekit else ()):
+        found = rival(folder, mergekit or "", "-a", method, threads=threads)
+        show(
+            f"mergekit {method:13} wall {found['wall']:7.1f} s, cpu {found['cpu']:7.1f} s; ", found
+        )
+
+
 def show(line: str, found: dict[str, float]) -> None:
     line += f"peak {found['rss']:6.0f} MB"
     if "cosine" in found:
@@ -245,7 +266,7 @@ def show(line: str, found: dict[str, float]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--part", nargs="+", choices=("full", "small"), default=["full", "small"])
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--mergekit", help="path of mergekit-tokensurgeon, in a venv of its own")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", nargs="+", help="measure only these strategies and methods")
@@ -263,7 +284,7 @@ def main() -> None:
     for part in given.part:
         print(f"{part}, {given.threads} threads, load {os.getloadavg()[0]:.1f}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
-            work = part_full if part == "full" else part_small
+            work = {"full": part_full, "small": part_small, "whole": part_whole}[part]
             work(Path(folder), given.mergekit, given.threads, wanted)
 
 

@@ -117,6 +117,30 @@ def test_untying_writes_a_head_and_says_so_in_the_configuration(tmp_path: Path) 
     assert Checkpoint.open(out).find("output") is not None
 
 
+def test_calibration_moves_new_output_rows_and_shared_ones_where_asked(tmp_path: Path) -> None:
+    learn = [load_module("argparse").text[:20_000].encode()]
+    bits, kept = {}, {}
+    for how in ("off", "auto", "all"):
+        report = av.swap(
+            "pico:code-2k",
+            "pico:code-4k",
+            tmp_path / how,
+            strategy="front",
+            corpus=learn,
+            judge=[TEXT],
+            calibrate=how,  # type: ignore[arg-type]
+        )
+        assert report.ok
+        scored = report.bits_per_byte()
+        assert scored is not None
+        bits[how] = scored[1]
+        kept[how] = report.plan.side("output").verbatim()
+        assert bool(report.plan.side("input").verbatim()[kept["off"]].all())
+    assert (kept["auto"] == kept["off"]).all()  # copied rows stay copies
+    assert kept["all"].sum() < kept["off"].sum() // 2
+    assert bits["all"] < bits["auto"] < bits["off"]
+
+
 def test_padding_rows_are_hardly_ever_sampled(tmp_path: Path) -> None:
     out = tmp_path / "padded"
     report = av.swap(
@@ -156,6 +180,21 @@ def test_an_interrupted_swap_leaves_nothing_at_its_place_and_is_resumed(
     assert whole.ok
     for file in ("model.safetensors", "config.json", "tokenizer.json"):
         assert (out / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def test_an_interrupted_command_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from anyvocab.transplant import swap as room
+
+    def stopped(*_: object, **__: object) -> None:
+        room.staging_of(tmp_path / "new").mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(room, "swap", stopped)
+    code = main(["swap", "pico:code-4k", "pico:code-2k", str(tmp_path / "new")])
+    assert code == 130
+    assert "--resume" in capsys.readouterr().err
 
 
 def test_a_folder_that_holds_something_is_not_touched(tmp_path: Path) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from anyvocab.cli.output import ExitCode, JsonOption, Output, printable
+from anyvocab.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
     from anyvocab.evaluate import DomainScore, Evaluation, Interval, ModelScore
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 ALL = "all"
-_EVERY = 0.2  # seconds between two lines of progress on a terminal
 
 
 def command(
@@ -111,7 +109,7 @@ def command(
     sampling = Sampling(prompts=prompts, new_tokens=new_tokens, seed=seed)
     if not chosen:  # the model before, on its own
         chosen, against = [str(against)], None
-    progress = _Progress(output)
+    progress = ProgressLine(output)
     try:
         evaluation = evaluate_models(
             chosen,
@@ -124,7 +122,7 @@ def command(
             sampling=sampling,
             device=device,
             dtype=dtype,
-            progress=progress,
+            progress=lambda model, step, done, total: progress(f"{model}: {step}", done, total),
         )
     finally:
         progress.end()
@@ -146,38 +144,6 @@ def command(
         for one in evaluation.models
     ]
     return ExitCode.VERIFICATION_FAILED if any(moved) else ExitCode.DONE
-
-
-class _Progress:
-    """One line that is written over on a terminal; elsewhere a line for every step."""
-
-    def __init__(self, output: Output) -> None:
-        self._output = output
-        self._overwrite = sys.stderr.isatty()
-        self._step = ("", "")
-        self._said = self._started = 0.0
-        self._width = 0
-
-    def __call__(self, model: str, step: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if (model, step) != self._step:
-            self._step, self._started = (model, step), now
-            if not self._overwrite:
-                self._output.progress(printable(f"{model}: {step} ..."))
-        if self._overwrite and (now - self._said >= _EVERY or done == total):
-            self._said = now
-            spent = now - self._started
-            left = f", {spent / done * (total - done):.0f} s left" if spent > 1 and done else ""
-            line = printable(f"{model}: {step}: {done / max(1, total):.0%}{left}")[:100]
-            sys.stderr.write("\r" + line.ljust(self._width))
-            sys.stderr.flush()
-            self._width = len(line)
-
-    def end(self) -> None:
-        """Clear the line."""
-        if self._overwrite and self._width:
-            sys.stderr.write("\r" + " " * self._width + "\r")
-            sys.stderr.flush()
 
 
 def _between(interval: Interval | None, form: str = ".3f") -> str:

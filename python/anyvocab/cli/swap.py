@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from anyvocab.cli.output import ExitCode, JsonOption, Output
+from anyvocab.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
     from anyvocab.transplant.result import SwapReport
 
 __all__ = ["command"]
 
-_EVERY = 0.2  # seconds between two lines of progress on a terminal
 _SHOWN = 12  # control tokens, hidden-row results
 
 
@@ -92,7 +90,10 @@ def command(
     ] = "auto",
     calibrate: Annotated[
         str,
-        typer.Option(metavar="auto|off", help="Fit output rows to the model's own predictions."),
+        typer.Option(
+            metavar="auto|all|off",
+            help="Fit output rows of new tokens to the corpus, or of all.",
+        ),
     ] = "auto",
     pad_multiple: Annotated[
         int, typer.Option(min=1, help="Rows are padded to a multiple of this.")
@@ -146,9 +147,9 @@ def command(
     if strategy == "help":
         _print_strategies(output)
         return ExitCode.DONE
-    from anyvocab.transplant.swap import swap
+    from anyvocab.transplant.swap import staging_of, swap
 
-    progress = _Progress(output)
+    progress = ProgressLine(output)
     try:
         done = swap(
             model,
@@ -174,6 +175,11 @@ def command(
             seed=seed,
             progress=progress,
         )
+    except KeyboardInterrupt:
+        progress.end()
+        if staging_of(out).is_dir():
+            output.progress("the same command with --resume goes on from here")
+        raise
     finally:
         progress.end()
     if report is not None:
@@ -188,33 +194,6 @@ def command(
     if report is not None:
         output.progress(f"wrote {report}")
     return ExitCode.DONE if done.ok else ExitCode.VERIFICATION_FAILED
-
-
-class _Progress:
-    """A line on stderr that is written over; on a file, a line for each stage."""
-
-    def __init__(self, output: Output) -> None:
-        self.output = output
-        self.live = sys.stderr.isatty()
-        self.stage, self.last = "", 0.0
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        if not self.live:
-            if stage != self.stage:
-                self.output.progress(f"{stage} ...")
-        elif stage != self.stage or done >= total or now - self.last > _EVERY:
-            share = f" {done / total:4.0%}" if total > 1 else ""
-            sys.stderr.write(f"\r\x1b[K{stage}{share}")
-            sys.stderr.flush()
-            self.last = now
-        self.stage = stage
-
-    def end(self) -> None:
-        """Clear the line."""
-        if self.live and self.stage:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
 
 
 def _strategy(text: str) -> Any:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anyvocab import errors
+from anyvocab._torch import import_torch
 from anyvocab.evaluate.identity import shared_ids
-from anyvocab.evaluate.models import LoadedModel, import_torch
+from anyvocab.evaluate.models import LoadedModel
 from anyvocab.evaluate.scoring import token_ends
 
 if TYPE_CHECKING:

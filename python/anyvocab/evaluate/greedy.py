@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anyvocab import errors
-from anyvocab.evaluate.models import LoadedModel, import_torch
+from anyvocab._torch import import_torch
+from anyvocab.evaluate.models import LoadedModel
 from anyvocab.evaluate.scoring import LOGITS_LIMIT, sizes_of
 
 if TYPE_CHECKING:

@@ -6,14 +6,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from anyvocab import errors
 from anyvocab._source import read_json
+from anyvocab._torch import import_torch
 from anyvocab.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 __all__ = [
     "DTYPES",
@@ -22,7 +20,6 @@ __all__ = [
     "ModelKind",
     "find_folder",
     "first_ids_of",
-    "import_torch",
     "load_model",
     "model_kind",
     "open_model",
@@ -149,25 +146,6 @@ def first_ids_of(tokenizer: Tokenizer) -> tuple[list[int], str]:
         if roles.ids(role):
             return [roles.ids(role)[0]], role
     return [], ""
-
-
-def import_torch() -> ModuleType:
-    """Return torch.
-
-    Raises:
-        MissingExtra: It is not installed.
-    """
-    try:
-        import torch
-    except ImportError as error:
-        raise errors.build(
-            errors.MissingExtra,
-            "torch is needed to run a model",
-            field="model",
-            fix="install it with `pip install 'anyvocab[models]'`",
-        ) from error
-    module: ModuleType = torch
-    return module
 
 
 def model_kind(config: Mapping[str, Any]) -> ModelKind:

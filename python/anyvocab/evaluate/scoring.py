@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from anyvocab import errors
-from anyvocab.evaluate.models import import_torch
+from anyvocab._torch import import_torch
 from anyvocab.tokenizer import Encoding, Tokenizer
 
 if TYPE_CHECKING:

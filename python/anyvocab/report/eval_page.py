@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from anyvocab.evaluate.bootstrap import MIN_BLOCKS
 from anyvocab.report.page import card, page, section, table, text
-from anyvocab.report.svg import CLASSES, bar
+from anyvocab.report.svg import CLASSES, bar, ranged_bar
 from anyvocab.report.visible import visible
 
 if TYPE_CHECKING:
@@ -125,7 +125,8 @@ def _scores(evaluation: Evaluation) -> str:
 
     def cells(name: str, number: int, model: ModelScore) -> list[str]:
         value, interval, *_ = _part(model, name)
-        drawing = _bar(value, interval, top, CLASSES[number % len(CLASSES)])
+        ends = None if interval is None else (interval.low, interval.high)
+        drawing = ranged_bar(value, ends, top, CLASSES[number % len(CLASSES)])
         return [f"{value:.3f}{_between(interval)}", drawing]
 
     note = f"Small numbers and thin lines: {evaluation.bootstrap.level:.0%} intervals."
@@ -136,23 +137,6 @@ def _scores(evaluation: Evaluation) -> str:
         _grid(evaluation, ["bits per byte", ""], cells),
         f"<p><small>{text(note)}</small></p>",
     )
-
-
-def _bar(value: float, interval: Interval | None, top: float, css_class: str) -> str:
-    """Return a bar from 0, with a thin line over its interval."""
-    drawing = bar(value / top, css_class)
-    if interval is None:
-        return drawing
-    low, high = (100 * max(0.0, min(1.0, one / top)) for one in (interval.low, interval.high))
-    line = (
-        f'<rect x="{low:.2f}" width="{max(0.3, high - low):.2f}" y="4" height="2" '
-        'fill="currentColor"/>'
-        + "".join(
-            f'<rect x="{min(99.5, x):.2f}" width=".5" height="10" fill="currentColor"/>'
-            for x in (low, high)
-        )
-    )
-    return drawing.replace("</svg>", f"{line}</svg>")
 
 
 def _differences(evaluation: Evaluation) -> str:

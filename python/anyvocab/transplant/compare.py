@@ -15,7 +15,7 @@ from anyvocab.transplant.auto import FLOORS, feasible
 from anyvocab.transplant.build import build
 from anyvocab.transplant.job import open_job
 from anyvocab.transplant.plan import SIDES, Plan, Side
-from anyvocab.transplant.planning import calibrated
+from anyvocab.transplant.planning import calibrated, calibration_for
 from anyvocab.transplant.trial import try_on
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ def compare_strategies(
             fix="give judge= or a larger corpus=",
         )
     network = job.context.model()
-    tied = will_tie(job.checkpoint, tie, calibrating=calibrate == "auto" and bool(job.corpus.learn))
+    calibration = calibration_for(job, calibrate, runnable=True)
+    tied = will_tie(job.checkpoint, tie, calibrating=calibration is not None)
     ceiling = bits_per_byte(network, texts, tokenizer=job.source)
 
     def score(plan: Plan) -> float:
@@ -129,7 +130,9 @@ def compare_strategies(
         floor = name in floors or name in FLOORS
         began = time.perf_counter()
         plan = _plan(name, job, tied)
-        fitted = plan if floor or calibrate == "off" else calibrated(job, plan)[0]
+        fitted = plan
+        if calibration is not None and not floor:
+            fitted = calibrated(job, plan, calibration)[0]
         seconds = time.perf_counter() - began
         after = None if fitted is plan else score(fitted)
         rows.append(Compared(name, score(plan), after, seconds, floor))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from anyvocab import errors
 from anyvocab.transplant import strategies
@@ -14,7 +14,10 @@ from anyvocab.transplant.job import Job
 from anyvocab.transplant.plan import SIDES, Plan, Side
 from anyvocab.transplant.plan_file import load_plan
 
-__all__ = ["calibrated", "make_plan", "may_calibrate", "named_strategies", "strategies_of"]
+if TYPE_CHECKING:
+    from anyvocab.transplant.calibrate import Calibration
+
+__all__ = ["calibrated", "calibration_for", "make_plan", "named_strategies", "strategies_of"]
 
 TRIAL_BYTES = 1 << 15  # of the text that is learned from: where strategies are tried
 
@@ -45,7 +48,7 @@ def make_plan(
     options: Mapping[str, Any] | None,
     tied: bool,
     runnable: bool,
-    calibrate: bool,
+    calibration: Calibration | None,
     saved: Path,
     key: dict[str, str],
 ) -> tuple[Plan, Choice | None, tuple[str, ...]]:
@@ -57,7 +60,7 @@ def make_plan(
         options: Of the named strategy.
         tied: Whether one matrix shall serve both sides.
         runnable: Whether the model may be run.
-        calibrate: Whether output rows are calibrated.
+        calibration: How output rows are calibrated; None where they are not.
         saved: Where an interrupted swap left its plan.
         key: What such a plan must have been made for.
     """
@@ -82,34 +85,45 @@ def make_plan(
     }
     plan = build(job.context, strategies=made, controls=job.controls, rows=job.rows, tied=tied)
     plan = Plan(plan.input, plan.output, {side: wanted[side] for side in SIDES})
-    if not calibrate:
+    if calibration is None:
         why = "the model is not run" if not runnable else "that was not asked for"
         why = "there is no corpus" if runnable and not job.corpus.learn else why
         return plan, choice, (f"output rows are not calibrated: {why}",)
-    plan, notes = calibrated(job, plan)
+    plan, notes = calibrated(job, plan, calibration)
     return plan, choice, notes
 
 
-def may_calibrate(job: Job, calibrate: str, runnable: bool) -> bool:
-    """Return whether output rows will be calibrated.
+def calibration_for(job: Job, calibrate: str, runnable: bool) -> Calibration | None:
+    """Return how output rows will be calibrated; None where they will not be.
 
     It takes a corpus, a model that may be run, and new text tokens.
+
+    Args:
+        job: The inputs.
+        calibrate: `auto`: rows of new tokens; `all`: those of shared ones too; `off`.
+        runnable: Whether the model may be run.
 
     Raises:
         InvalidValue: `calibrate` is no choice.
     """
-    if calibrate not in ("auto", "off"):
+    from anyvocab.transplant.calibrate import Calibration
+
+    if calibrate not in ("auto", "all", "off"):
         raise errors.build(
             errors.InvalidValue,
             f"{calibrate!r} is no choice",
             field="calibrate",
-            fix='use "auto" or "off"',
+            fix='use "auto", "all" or "off"',
         )
     new = len(shares(job.context, job.controls).new)
-    return calibrate == "auto" and runnable and bool(job.corpus.learn) and new > 0
+    if calibrate == "off" or not runnable or not job.corpus.learn or not new:
+        return None
+    return Calibration(shared="full" if calibrate == "all" else "keep")
 
 
-def calibrated(job: Job, plan: Plan) -> tuple[Plan, tuple[str, ...]]:
+def calibrated(
+    job: Job, plan: Plan, calibration: Calibration | None = None
+) -> tuple[Plan, tuple[str, ...]]:
     """Return the plan with calibrated output rows, and what the user ought to know."""
     from anyvocab.transplant.calibrate import calibrate_plan
 
@@ -117,7 +131,7 @@ def calibrated(job: Job, plan: Plan) -> tuple[Plan, tuple[str, ...]]:
         why = 'the matrices are tied; tie="untie" makes them two'
         return plan, (f"output rows are not calibrated: {why}",)
     try:
-        return calibrate_plan(job, plan, runnable=True)
+        return calibrate_plan(job, plan, runnable=True, options=calibration)
     except errors.InvalidValue as error:  # a head that is not linear, say: the swap goes on
         return plan, (f"output rows are not calibrated: {error}",)
 

@@ -29,7 +29,7 @@ from anyvocab.transplant.heal import healing_file
 from anyvocab.transplant.job import Job, open_job
 from anyvocab.transplant.plan import SIDES, Plan, Side
 from anyvocab.transplant.plan_file import save_plan
-from anyvocab.transplant.planning import make_plan, may_calibrate, named_strategies, strategies_of
+from anyvocab.transplant.planning import calibration_for, make_plan, named_strategies, strategies_of
 from anyvocab.transplant.result import SwapReport, Verification
 from anyvocab.transplant.row_statistics import RowStatistics, row_statistics
 from anyvocab.transplant.verify import compare_rows, verify
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from anyvocab.transplant.chat import Policy
     from anyvocab.transplant.context import Encoder, Progress
 
-__all__ = ["EXTRAS", "RUN_LIMIT", "swap"]
+__all__ = ["EXTRAS", "RUN_LIMIT", "staging_of", "swap"]
 
 EXTRAS = "anyvocab"  # the folder of what anyvocab adds to a model: plan, origins
 PLAN = "plan.safetensors"
@@ -74,7 +74,7 @@ def swap(
     map: Mapping[str, str] | Sequence[str] = (),
     chat: Policy | None = None,
     tie: Literal["auto", "keep", "untie"] = "auto",
-    calibrate: Literal["auto", "off"] = "auto",
+    calibrate: Literal["auto", "all", "off"] = "auto",
     pad_multiple: int = 1,
     encoder: Encoder | None = None,
     run: Literal["auto", "always", "never"] = "auto",
@@ -108,8 +108,9 @@ def swap(
         chat: `keep`, `take` or `translate` the chat template, or `none`; the target's own when
             left out, else the source's translated.
         tie: Whether tied matrices stay tied: `auto` unties them where output rows are calibrated.
-        calibrate: Whether output rows of new tokens are fitted to the corpus: `auto` where there is
-            one and the model may be run.
+        calibrate: Whether output rows are fitted to the corpus, where there is one and the model
+            may be run: `auto` those of new tokens; `all` those of shared ones too, which are then
+            no copies any more and predict better, most of all texts like the corpus.
         pad_multiple: Rows are padded to a multiple of this.
         encoder: Byte strings to vectors of an auxiliary space, for strategies that want one.
         run: Whether the model may be run: `auto` up to `RUN_LIMIT` bytes of weights.
@@ -159,8 +160,8 @@ def swap(
         applying.check_apart(place, job.folder)
     runnable = _may_run(job.checkpoint, run)
     scored = runnable and model_kind(job.checkpoint.config) == "causal"
-    calibrating = may_calibrate(job, calibrate, scored)
-    tied = applying.will_tie(job.checkpoint, tie, calibrating=calibrating)
+    calibration = calibration_for(job, calibrate, scored)
+    tied = applying.will_tie(job.checkpoint, tie, calibrating=calibration is not None)
     small = config_files(job.source, job.target, job.controls, rows=job.rows, tied=tied)
     wanted = named_strategies(strategy, tied)
     asked = {
@@ -180,12 +181,12 @@ def swap(
         "target vocabulary": vocabulary_digest(job.target.vocabulary),
         "request": hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest(),
     }
-    staging = place.parent / f".{place.name}.swapping"
+    staging = staging_of(place)
     if staging.exists() and not resume and not dry_run:
         shutil.rmtree(staging)
     with clock.stage("plan"):
         plan, choice, notes = make_plan(
-            job, wanted, options, tied, scored, calibrating, staging / EXTRAS / PLAN, key
+            job, wanted, options, tied, scored, calibration, staging / EXTRAS / PLAN, key
         )
     report = SwapReport(
         job.model,
@@ -268,6 +269,11 @@ def swap(
     ((name, data),) = document.items()
     finish(staging, place, manifest=(name, data))
     return report
+
+
+def staging_of(out: Path) -> Path:
+    """Return where a new folder is made before it has its name; an interrupted swap leaves it."""
+    return out.parent / f".{out.name}.swapping"
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

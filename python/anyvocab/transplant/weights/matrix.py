@@ -12,6 +12,7 @@ import numpy as np
 
 from anyvocab import errors
 from anyvocab._safetensors import BITS, Entry
+from anyvocab._torch import import_torch
 from anyvocab.transplant.weights.find import VocabularyTensor
 
 __all__ = ["Matrix", "RowSource", "Rows", "nonfinite_rows", "torch_dtype", "torch_name"]
@@ -65,24 +66,6 @@ class Rows:
     def of(cls, tensor: Any) -> Rows:
         """Return a source of one piece: a tensor that is in memory."""
         return cls(tuple(tensor.shape), tensor.dtype, lambda: iter([tensor]))
-
-
-def import_torch() -> Any:
-    """Return torch.
-
-    Raises:
-        MissingExtra: It is not installed.
-    """
-    try:
-        import torch
-    except ImportError as error:
-        raise errors.build(
-            errors.MissingExtra,
-            "torch is not installed",
-            field="weights",
-            fix="pip install 'anyvocab[models]'",
-        ) from error
-    return torch
 
 
 def torch_dtype(name: str) -> Any:

@@ -22,11 +22,11 @@ from urllib.parse import quote, unquote
 from anyvocab import errors
 from anyvocab._safetensors import INDEX, Entry, is_inside
 from anyvocab._save import sync_folder, write_atomically
+from anyvocab._torch import import_torch
 from anyvocab.transplant.weights.checkpoint import Checkpoint
 from anyvocab.transplant.weights.layout import Changes, Shard, lay_out, refuse
 from anyvocab.transplant.weights.matrix import (
     RowSource,
-    import_torch,
     nonfinite_rows,
     not_finite,
 )

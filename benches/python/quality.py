@@ -1,0 +1,126 @@
+"""What a swap costs in bits per byte: TokenAdapt, the mean of the pieces (ReTok), our default.
+
+Each pair is a model of the fixtures or of the package and a byte-level BPE that is trained here on
+a seeded subset of texts, so that seeds differ in the vocabulary too. Every number is on held-out
+text that neither model, tokenizer, strategy nor calibration saw (the story models' own training
+text is public and may overlap with the stories). The ceiling is the model with its own tokenizer;
+the floors are rows that know nothing. `default` and `all` are `anyvocab.swap` with nothing but a
+corpus, and with `calibrate="all"`; both are measured in the folder that was written.
+
+    python benches/python/quality.py --seeds 0 1 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from calibration import FIXTURES, open_task
+
+import anyvocab as av
+
+PAIRS = ("stories260K>bpe-2048", "code-4k>bpe-8192", "code-2k>bpe-4096", "code-2k>code-4k")
+STRATEGIES = ("mean", "tokenadapt", "front")
+FLOORS = ("mean-row", "random")
+COLUMNS = (
+    "ceiling",
+    "random",
+    "mean-row",
+    "mean",
+    "tokenadapt",
+    "mean, calibrated",
+    "tokenadapt, calibrated",
+    "default",
+    "all",
+)
+
+
+def place_of(pair: str) -> str:
+    name = pair.partition(">")[0]
+    return f"pico:{name}" if name.startswith("code") else str(FIXTURES / "models" / name)
+
+
+def measure(pair: str, seed: int, chars: int) -> dict[str, Any]:
+    """Return bits per byte by method."""
+    task = open_task(pair, seed, chars)
+    texts: dict[str, Any] = {"corpus": task.learn, "judge": task.judge, "seed": seed}
+    found = av.compare_strategies(
+        place_of(pair), task.target, strategies=STRATEGIES, floors=FLOORS, **texts
+    )
+    bits: dict[str, Any] = {"ceiling": found.ceiling}
+    for row in found.rows:
+        bits[row.strategy] = row.plain
+        if row.calibrated is not None:
+            bits[f"{row.strategy}, calibrated"] = row.calibrated
+    for name, calibrate in (("default", "auto"), ("all", "all")):
+        with tempfile.TemporaryDirectory() as folder:
+            report = av.swap(
+                place_of(pair),
+                task.target,
+                f"{folder}/new",
+                calibrate=calibrate,
+                verification="off",
+                force=True,
+                **texts,
+            )
+            scored = av.bits_per_byte(f"{folder}/new", task.judge)
+        bits[name] = scored.bits_per_byte
+        bits[f"{name} chose"] = ",".join(
+            dict.fromkeys(one["name"] for one in report.strategies.values())
+        )
+    return bits
+
+
+def table(results: dict[str, list[dict[str, Any]]]) -> str:
+    """Return the numbers as Markdown: the mean over seeds, and how far they are apart."""
+    lines = ["| pair | " + " | ".join(COLUMNS) + " | added by TokenAdapt / ReTok | / default |"]
+    lines.append("|" + " --- |" * (len(COLUMNS) + 3))
+    for pair, runs in results.items():
+        cells = []
+        for column in COLUMNS:
+            values = [run[column] for run in runs]
+            apart = f" ± {(max(values) - min(values)) / 2:.3f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.3f}{apart}")
+        added = {
+            name: statistics.mean(run[name] - run["ceiling"] for run in runs)
+            for name in ("mean", "tokenadapt", "default")
+        }
+        cells += [
+            f"{added['tokenadapt'] / added['mean']:.2f}",
+            f"{added['default'] / added['mean']:.2f}",
+        ]
+        lines.append(f"| {pair} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--pairs", nargs="+", default=PAIRS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--chars", type=int, default=400_000, help="text to learn from")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--json", type=Path, help="append every number to this file")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    results: dict[str, list[dict[str, Any]]] = {}
+    for pair in args.pairs:
+        for seed in args.seeds:
+            bits = measure(pair, seed, args.chars)
+            results.setdefault(pair, []).append(bits)
+            line = json.dumps({"pair": pair, "seed": seed, **bits})
+            print(line, file=sys.stderr, flush=True)
+            if args.json is not None:
+                with args.json.open("a") as out:
+                    out.write(line + "\n")
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
