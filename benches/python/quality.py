@@ -25,9 +25,11 @@ import torch
 from calibration import FIXTURES, open_task
 
 import anyvocab as av
+from anyvocab.transplant.spaces.encoder import load_encoder
 
 PAIRS = ("stories260K>bpe-2048", "code-4k>bpe-8192", "code-2k>bpe-4096", "code-2k>code-4k")
-STRATEGIES = ("mean", "tokenadapt", "front")
+STRATEGIES = {"mean": ("mean", {}), "tokenadapt": ("tokenadapt", {}), "front": ("front", {})}
+ENCODED = "tokenadapt, encoder"
 FLOORS = ("mean-row", "random")
 COLUMNS = (
     "ceiling",
@@ -47,12 +49,17 @@ def place_of(pair: str) -> str:
     return f"pico:{name}" if name.startswith("code") else str(FIXTURES / "models" / name)
 
 
-def measure(pair: str, seed: int, chars: int) -> dict[str, Any]:
+def measure(pair: str, seed: int, chars: int, encoder: Path | None) -> dict[str, Any]:
     """Return bits per byte by method."""
     task = open_task(pair, seed, chars)
     texts: dict[str, Any] = {"corpus": task.learn, "judge": task.judge, "seed": seed}
+    if encoder is not None:
+        texts["encoder"] = load_encoder(encoder)
+    strategies = dict(STRATEGIES)
+    if encoder is not None:
+        strategies[ENCODED] = ("tokenadapt", {"space": "encoder"})
     found = av.compare_strategies(
-        place_of(pair), task.target, strategies=STRATEGIES, floors=FLOORS, **texts
+        place_of(pair), task.target, strategies=strategies, floors=FLOORS, **texts
     )
     bits: dict[str, Any] = {"ceiling": found.ceiling}
     for row in found.rows:
@@ -80,11 +87,14 @@ def measure(pair: str, seed: int, chars: int) -> dict[str, Any]:
 
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
     """Return the numbers as Markdown: the mean over seeds, and how far they are apart."""
-    lines = ["| pair | " + " | ".join(COLUMNS) + " | added by TokenAdapt / ReTok | / default |"]
-    lines.append("|" + " --- |" * (len(COLUMNS) + 3))
+    columns = [*COLUMNS]
+    if all(ENCODED in run for runs in results.values() for run in runs):
+        columns.insert(columns.index("tokenadapt") + 1, ENCODED)
+    lines = ["| pair | " + " | ".join(columns) + " | added by TokenAdapt / ReTok | / default |"]
+    lines.append("|" + " --- |" * (len(columns) + 3))
     for pair, runs in results.items():
         cells = []
-        for column in COLUMNS:
+        for column in columns:
             values = [run[column] for run in runs]
             apart = f" ± {(max(values) - min(values)) / 2:.3f}" if len(values) > 1 else ""
             cells.append(f"{statistics.mean(values):.3f}{apart}")
@@ -106,13 +116,14 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--chars", type=int, default=400_000, help="text to learn from")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--encoder", type=Path, help="a sentence encoder for TokenAdapt's space")
     parser.add_argument("--json", type=Path, help="append every number to this file")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     results: dict[str, list[dict[str, Any]]] = {}
     for pair in args.pairs:
         for seed in args.seeds:
-            bits = measure(pair, seed, args.chars)
+            bits = measure(pair, seed, args.chars, args.encoder)
             results.setdefault(pair, []).append(bits)
             line = json.dumps({"pair": pair, "seed": seed, **bits})
             print(line, file=sys.stderr, flush=True)

@@ -117,6 +117,29 @@ def test_untying_writes_a_head_and_says_so_in_the_configuration(tmp_path: Path) 
     assert Checkpoint.open(out).find("output") is not None
 
 
+def test_strategies_are_compared_beside_the_ceiling_and_the_floors() -> None:
+    found = av.compare_strategies(
+        "pico:code-2k",
+        "pico:code-4k",
+        strategies={"mean": ("mean", {}), "even": ("front", {"decay": 1.0})},
+        judge=[TEXT],
+        seed=1,
+    )
+    rows = {row.strategy: row for row in found.rows}
+    assert set(rows) == {"mean", "even", "mean-row", "random"}
+    assert [row.best for row in found.rows] == sorted(row.best for row in found.rows)
+    assert {row.strategy for row in found.rows if row.floor} == {"mean-row", "random"}
+    assert found.ceiling < rows["mean"].plain < rows["random"].plain
+    assert all(row.calibrated is None for row in found.rows)  # there is nothing to learn from
+    assert found.bytes == len(TEXT)
+    named = av.compare_strategies(
+        "pico:code-2k", "pico:code-4k", strategies=["mean"], judge=[TEXT], floors=()
+    )
+    assert named.rows[0].plain == rows["mean"].plain
+    with pytest.raises(errors.InvalidValue, match="no text to judge by"):
+        av.compare_strategies("pico:code-2k", "pico:code-4k", strategies=["mean"])
+
+
 def test_calibration_moves_new_output_rows_and_shared_ones_where_asked(tmp_path: Path) -> None:
     learn = [load_module("argparse").text[:20_000].encode()]
     bits, kept = {}, {}

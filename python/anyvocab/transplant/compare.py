@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +71,7 @@ def compare_strategies(
     model: str | os.PathLike[str],
     tokenizer: object,
     *,
-    strategies: Sequence[str] | None = None,
+    strategies: Sequence[str] | Mapping[str, tuple[str, Mapping[str, Any]]] | None = None,
     corpus: Iterable[str | os.PathLike[str] | bytes] = (),
     judge: Iterable[str | os.PathLike[str] | bytes] = (),
     donor: str | os.PathLike[str] | None = None,
@@ -87,7 +87,8 @@ def compare_strategies(
     Args:
         model: A folder, a hub id, or `pico:NAME`.
         tokenizer: Anything :meth:`anyvocab.Tokenizer.load` takes.
-        strategies: Names, or `INPUT,OUTPUT`; all that are feasible when left out.
+        strategies: Names, or `INPUT,OUTPUT`; or what to call each, to its name and options. All
+            that are feasible when left out.
         corpus: As for :func:`anyvocab.swap`.
         judge: As for :func:`anyvocab.swap`.
         donor: As for :func:`anyvocab.swap`.
@@ -122,14 +123,16 @@ def compare_strategies(
         changed = try_on(network, plan, job.context)
         return bits_per_byte(changed, texts, tokenizer=job.target).bits_per_byte
 
-    names = list(strategies) if strategies is not None else feasible(job.context)
+    listed = feasible(job.context) if strategies is None else strategies
+    named = listed if isinstance(listed, Mapping) else {name: (name, {}) for name in listed}
+    names = list(named)
     rows = []
     for at, name in enumerate([*names, *floors]):
         if progress is not None:
             progress(name, at, len(names) + len(floors))
         floor = name in floors or name in FLOORS
         began = time.perf_counter()
-        plan = _plan(name, job, tied)
+        plan = _plan(*named.get(name, (name, {})), job, tied)
         fitted = plan
         if calibration is not None and not floor:
             fitted = calibrated(job, plan, calibration)[0]
@@ -144,11 +147,11 @@ def compare_strategies(
     )
 
 
-def _plan(name: str, job: Any, tied: bool) -> Plan:
+def _plan(name: str, options: Mapping[str, Any], job: Any, tied: bool) -> Plan:
     first, comma, second = name.partition(",")
     made: dict[Side, registry.Strategy] = {
-        "input": registry.make(first),
-        "output": registry.make(second if comma else first),
+        "input": registry.make(first, options),
+        "output": registry.make(second if comma else first, options),
     }
     plan = build(job.context, strategies=made, controls=job.controls, rows=job.rows, tied=tied)
     return Plan(plan.input, plan.output, dict.fromkeys(SIDES, name))
