@@ -76,7 +76,7 @@ rust-test: $(VENV)/.venv
 	cargo test --workspace --locked
 
 # Last, so that pytest's closing line is the last one.
-python-test: build $(VENV)/.oracles rust-test
+python-test: build $(VENV)/.oracles $(if $(EXTRAS),$(VENV)/.adapters) rust-test
 	$(PY) -m pytest $(if $(SLOW),,-m "not slow") $(ARGS)
 
 clean: ## remove what builds and tests made, .venv included
@@ -106,6 +106,10 @@ $(VENV)/.extension: $(VENV)/.tools $(RUST) pyproject.toml
 
 $(VENV)/.oracles: $(VENV)/.venv pyproject.toml
 	$(PY) -m pip install --quiet --group oracles
+	@touch $@
+
+$(VENV)/.adapters: $(VENV)/.extra-$(EXTRAS) pyproject.toml
+	$(PY) -m pip install --quiet --group adapters
 	@touch $@
 
 $(VENV)/.extra-%: $(VENV)/.extension

@@ -131,18 +131,44 @@ def test_nothing_is_written_over(swapped: Path, healed: HealReport) -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="peft is missing")
-def test_peft_takes_the_indices_of_the_file(swapped: Path) -> None:
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # peft asks for it
+@pytest.mark.parametrize("tied", [False, True])
+def test_peft_trains_the_rows_of_the_file_and_no_others(
+    swapped: Path, tied: bool, tmp_path: Path
+) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    document = json.loads((swapped / HEALING).read_bytes())
-    config = LoraConfig(
-        r=2,
-        target_modules=["q_proj"],
-        trainable_token_indices=document["trainable_token_indices"],
-    )
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(swapped), config)
+    folder = swapped
+    if tied:
+        folder = tmp_path / "tied"
+        options = {"strategy": "mean", "calibrate": "off", "verification": "off"}
+        av.swap("pico:code-4k", "pico:code-2k", folder, **options)  # type: ignore[arg-type]
+    document = json.loads((folder / HEALING).read_bytes())
+    assert document["tied"] == tied
+    indices = document["trainable_token_indices"]
+    config = LoraConfig(r=2, target_modules=["q_proj"], trainable_token_indices=indices)
+    base = AutoModelForCausalLM.from_pretrained(folder)
+    before = {
+        "input": base.get_input_embeddings().weight.detach().clone(),
+        "output": base.get_output_embeddings().weight.detach().clone(),
+    }
+    model = get_peft_model(base, config)
     sizes = [p.numel() for name, p in model.named_parameters() if "trainable_tokens" in name]
-    width = Checkpoint.open(swapped).matrix("input").width
-    expected = [len(ids) * width for ids in document["trainable_token_indices"].values()]
-    assert sorted(sizes) == sorted(expected)
+    width = Checkpoint.open(folder).matrix("input").width
+    assert sorted(sizes) == sorted(len(ids) * width for ids in indices.values())
+    ids = torch.tensor([indices["embed_tokens"][:32]])
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
+    model(input_ids=ids, labels=ids).loss.backward()
+    optimizer.step()
+    merged = model.merge_and_unload()
+    after = {
+        "input": merged.get_input_embeddings().weight,
+        "output": merged.get_output_embeddings().weight,
+    }
+    for side, module in (("input", "embed_tokens"), ("output", "lm_head")):
+        moved = (after[side] != before[side]).any(dim=1).nonzero().flatten().tolist()
+        assert moved
+        assert set(moved) <= set(indices.get(module, indices["embed_tokens"]))
+    if tied:
+        assert torch.equal(after["input"], after["output"])
