@@ -86,6 +86,20 @@ def test_no_held_out_line_of_substance_reaches_training() -> None:
     assert ("copied", "shares lines with a held-out module") in corpus.dropped
 
 
+def test_the_tests_of_a_held_out_module_are_held_out_too() -> None:
+    corpus = split_modules(
+        [
+            ("json.encoder", module(1)),
+            ("test.test_json.test_dump", module(2)),
+            ("test.test_csv", module(3)),
+            ("test.test_dict", module(4)),
+        ]
+    )
+    assert [(one.name, one.kind) for one in corpus.train] == [("test.test_dict", "tests")]
+    assert ("test.test_csv", "tests a held-out module") in corpus.dropped
+    assert ("test.test_json.test_dump", "tests a held-out module") in corpus.dropped
+
+
 def test_a_repeated_module_is_kept_once() -> None:
     corpus = split_modules([("first", module(1)), ("second", module(1))])
     assert [document.name for document in corpus.train] == ["first"]

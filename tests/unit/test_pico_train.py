@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ pytest.importorskip("tokenizers", reason="tokenizers is missing")
 pytest.importorskip("safetensors", reason="safetensors is missing")
 
 from anyvocab.pico import fim, measure, packing, train, vocab  # noqa: E402
-from anyvocab.pico.data import Document  # noqa: E402
+from anyvocab.pico.data import Corpus, Document  # noqa: E402
 from anyvocab.pico.model import IGNORED, ModelConfig, PicoLM  # noqa: E402
 from anyvocab.pico.model import attend as attend_  # noqa: E402
 from anyvocab.pico.optim import orthogonalise  # noqa: E402
@@ -102,14 +104,19 @@ def test_chunked_loss_and_its_gradient_equal_the_plain_ones() -> None:
     torch.manual_seed(0)
     model = PicoLM(ModelConfig(50, dim=16, layers=1, heads=2, kv_heads=2, hidden=24, context=8))
     model.initialise(0)
-    ids = torch.randint(50, (3, 8))
+    ids = torch.randint(1, 50, (3, 8))
     targets = ids.masked_fill(torch.rand(3, 8) < 0.3, IGNORED)
+    weights = torch.rand(3, 8) * (targets != IGNORED)
+    closed = torch.rand(3, 8) < 0.5  # where id 0, which is no target here, is not to be had
     grads = []
+    logits = model(ids).clone()
+    logits[..., 0] = logits[..., 0].masked_fill(closed, -math.inf)
+    each = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
+    )
     for loss in (
-        model.loss(ids, targets),
-        torch.nn.functional.cross_entropy(
-            model(ids).flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
-        ),
+        model.loss(ids, targets, weights, (closed, 0)),
+        (each * weights.flatten()).sum(),
     ):
         model.zero_grad()
         loss.backward()
@@ -118,6 +125,90 @@ def test_chunked_loss_and_its_gradient_equal_the_plain_ones() -> None:
     bound = 24 * 50 * eps  # one rounding for each of 24 positions and 50 logits
     assert torch.allclose(grads[0][0], grads[1][0], rtol=bound)
     assert torch.allclose(grads[0][1], grads[1][1], atol=bound, rtol=bound)
+    with torch.no_grad():
+        assert torch.allclose(
+            model.loss(ids, targets, weights, (closed, 0)), grads[1][0], rtol=bound
+        )
+        ones = (targets != IGNORED).float()
+        assert torch.equal(model.loss(ids, targets), model.loss(ids, targets, ones))
+
+
+@pytest.mark.parametrize("name", sorted(SIZES))
+def test_a_middle_counts_more_and_only_it_may_end(name: str) -> None:
+    tok = tokenizer(name)
+    roles = packing.RoleIds.of(tok, vocab.SPECIALS[name])
+    windows = packing.build_epoch(documents(), tok, roles, context=128, seed=1, epoch=0)
+    ended = windows.targets == roles.eos
+    assert ended.any()
+    assert windows.ends[ended].all()
+    assert (windows.weights[windows.targets == IGNORED] == 0).all()
+    assert windows.weights.max() == packing.MIDDLE_WEIGHT
+    # between the marks of a request nothing may end; behind the last mark of PSM everything may
+    for inputs, ends in zip(windows.inputs.tolist(), windows.ends.tolist(), strict=True):
+        for at, token in enumerate(inputs):
+            if token == roles.fim.prefix and roles.fim.middle in inputs[at:]:
+                middle = inputs.index(roles.fim.middle, at)
+                assert not any(ends[at:middle])
+                if inputs[at + 1] != roles.fim.suffix and middle + 1 < len(inputs):
+                    assert ends[middle]
+
+
+@pytest.mark.parametrize("name", sorted(SIZES))
+def test_a_middle_of_spm_begins_with_the_token_that_reaches_it(name: str) -> None:
+    tok = tokenizer(name)
+    roles = packing.RoleIds.of(tok, vocab.SPECIALS[name])
+    parts = fim.Parts("alpha = be", "ta", "\nreturn x\n")
+
+    def encode(text: str) -> list[int]:
+        return list(tok.encode(text, add_special_tokens=False).ids)
+
+    sequence = fim.write(parts, "spm", encode, roles.fim)
+    scored = packing._weighted(parts, "spm", sequence, tok, roles)
+    assert [one.token for one in scored] == sequence
+    middle = tok.decode([one.token for one in scored if one.ends], skip_special_tokens=True)
+    assert middle.endswith("ta")
+    assert (parts.prefix + parts.middle).endswith(middle)
+    around = [one for one in scored if not one.ends]
+    assert {one.weight for one in around} == {0.0, 1.0}
+
+
+def test_a_mark_in_a_source_is_text(tmp_path: Path) -> None:
+    html = Document("html", "source", "<p>a</s></p>\n" * 9)
+    corpus = Corpus((*documents(), html), (), ())
+    tok = train.prepare_tokenizer("code-2k", SIZES["code-2k"], corpus, tmp_path)
+    roles = packing.RoleIds.of(tok, vocab.SPECIALS["code-2k"])
+    assert roles.eos not in tok.encode("a</s>", add_special_tokens=False).ids
+
+
+def test_an_epoch_reads_a_part_of_the_tests() -> None:
+    tok = tokenizer("code-4k")
+    roles = packing.RoleIds.of(tok, vocab.SPECIALS["code-4k"])
+    tests = [replace(document, kind="tests") for document in documents() * 10]
+
+    def tokens(read: list[Document]) -> int:
+        windows = packing.build_epoch(read, tok, roles, context=CONTEXT, seed=1, epoch=0)
+        return int((windows.targets != IGNORED).sum())
+
+    share = tokens(tests) / tokens(documents() * 10)
+    # 60 draws of even chance, and documents of about one length
+    assert abs(share - packing.TESTS_SHARE) < 4 * (0.25 / 60) ** 0.5
+
+
+def test_the_bits_of_a_middle_are_those_of_its_tokens() -> None:
+    tok = tokenizer("code-4k")
+    roles = packing.RoleIds.of(tok, vocab.SPECIALS["code-4k"])
+    size = SIZES["code-4k"]
+    cases = measure.infill_cases(documents(), count=5)
+    even = measure.middle_bits(lambda ids: torch.zeros(*ids.shape, size), tok, roles, cases)
+    total = sum(len(case.middle.encode()) for case in cases)
+    middles = [tok.encode(case.middle, add_special_tokens=False).ids for case in cases]
+    expected = sum(map(len, middles)) * math.log2(size) / total
+    assert even["psm"] == pytest.approx(expected, rel=1e-12)
+    assert even["spm"] == even["left_to_right"]
+    lines = measure.infill_cases(documents(), start="line", count=5)
+    for cut_, line in zip(cases, lines, strict=True):
+        assert line.middle.endswith(cut_.middle)
+        assert line.suffix == cut_.suffix
 
 
 def test_orthogonalised_matrices_have_singular_values_near_one() -> None:
@@ -205,11 +296,16 @@ def test_a_bfloat16_loss_is_the_float32_loss_to_its_precision() -> None:
     assert abs(rounded - plain) < ids.numel() * 4 * 2 * torch.finfo(torch.bfloat16).eps
 
 
-def test_half_of_the_middles_end_where_a_line_ends() -> None:
+def test_most_middles_end_where_a_line_ends() -> None:
     rng = random.Random(0)
     text = "\n".join(f"line {i} of the text" for i in range(40)) + "\n"
     parts = [fim.cut(text, rng) for _ in range(2000)]
     assert all(part.join() == text for part in parts)
     share = sum(part.suffix.startswith("\n") for part in parts) / len(parts)
-    # half by design; of the others, whose ends are any character, one in about twenty-one
-    assert abs(share - (0.5 + 0.5 / 21)) < 4 * (0.25 / len(parts)) ** 0.5
+    # 5/8 by design; of the others, whose ends are any character, one in about twenty-one
+    assert abs(share - (0.625 + 0.375 / 21)) < 4 * (0.25 / len(parts)) ** 0.5
+    whole = sum(
+        part.prefix[-1:] in ("", "\n") and part.suffix.startswith("\n") for part in parts
+    ) / len(parts)
+    # half of them whole lines, and of the rest those that began there by chance
+    assert abs(whole - (0.3125 + 0.3125 / 21)) < 4 * (0.25 / len(parts)) ** 0.5

@@ -13,7 +13,6 @@ import pytest
 from anyvocab import errors
 from anyvocab.transplant.weights import Checkpoint
 from anyvocab.transplant.weights import matrix as matrix_module
-from anyvocab.transplant.weights.names import guess, packed_module, pattern_of
 
 pytestmark = pytest.mark.models
 
@@ -500,10 +499,3 @@ def test_unknown_arguments_are_refused(tmp_path: Path) -> None:
         Checkpoint.open(folder, sides={"lm_head.weight": "both"})
     with pytest.raises(errors.InvalidValue, match="ties: 'no' is no choice"):
         Checkpoint.open(folder, ties="no")  # type: ignore[arg-type]
-
-
-def test_names_are_judged_by_their_last_parts() -> None:
-    assert guess("model.layers.3.self_attn.o_proj.weight") is None
-    assert guess("a.b.lm_head.decoder.bias") == guess("lm_head.decoder.bias")
-    assert packed_module("model.layers.0.mlp.up_proj.qweight") is None
-    assert pattern_of("a.12.b3.4") == "a.#.b3.#"

@@ -1,8 +1,8 @@
 """The text the pico models learn from: the standard library of the running Python.
 
-Sources, docstrings as prose, and the language reference that `pydoc` carries. A fixed list of
-modules is held out, from the tokenizers too. Everything here is a function of the library's
-files and a seed.
+Sources, docstrings as prose, the language reference that `pydoc` carries, and the library's own
+tests. A fixed list of modules is held out, from the tokenizers too. Everything here is a function
+of the library's files and a seed.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-Kind = Literal["source", "docstrings", "reference"]
+Kind = Literal["source", "docstrings", "reference", "tests"]
 
 HELD_OUT = frozenset(
     {
@@ -48,7 +48,8 @@ HELD_OUT = frozenset(
 )
 """Modules no model and no tokenizer sees: pure Python, present in 3.11 to 3.14, of many styles."""
 
-SKIPPED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "__pycache__"})
+SKIPPED_FOLDERS = frozenset({"site-packages", "__pycache__"})
+TEST_FOLDERS = frozenset({"test", "tests", "idle_test"})
 TABLE_SHARE = 0.5  # encodings/cp*.py measure 0.55 and more, ordinary modules below 0.25
 TABLE_MIN_LINES = 60
 LEAK_LINE_CHARS = 32  # a shorter line is an idiom, not a copy
@@ -115,7 +116,7 @@ def module_name(relative: Path) -> str:
 
 
 def read_modules(root: Path) -> Iterator[tuple[str, str]]:
-    """Yield (module, source) in sorted order, newlines as LF, without tests and site-packages."""
+    """Yield (module, source) in sorted order, newlines as LF, without site-packages."""
     found = []
     for file in root.rglob("*.py"):
         relative = file.relative_to(root)
@@ -146,6 +147,17 @@ def load_module(name: str, root: Path | None = None) -> Document:
 
 def _clean(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\f", "")
+
+
+def is_test(name: str) -> bool:
+    """Return whether a module is one of the library's tests."""
+    return not TEST_FOLDERS.isdisjoint(name.split("."))
+
+
+def tests_held_out(name: str) -> bool:
+    """Return whether a test module is named for a held-out one: it would tell its manner."""
+    subjects = {f"test_{module.partition('.')[0]}" for module in HELD_OUT}
+    return any(part.startswith(tuple(subjects)) for part in name.split("."))
 
 
 def docstrings(source: str) -> list[str]:
@@ -188,6 +200,8 @@ def _documents_of(name: str, source: str) -> list[Document]:
     if name == "pydoc_data.topics":
         topics = reference_topics(source)
         return [Document(f"{name}#{topic}", "reference", text) for topic, text in topics]
+    if is_test(name):
+        return [Document(name, "tests", source)]
     documents = [Document(name, "source", source)]
     prose = "\n\n\n".join(t for t in docstrings(source) if len(t) >= MIN_DOCSTRING_CHARS)
     if prose:
@@ -199,9 +213,9 @@ def split_modules(modules: Iterable[tuple[str, str]]) -> Corpus:
     """Return the split of (module, source) pairs.
 
     Held-out: the sources of `HELD_OUT`. Train: every other document, unless it is a literal
-    table, shorter than `MIN_DOCUMENT_CHARS`, repeats more than `REPEAT_SHARE` of its long lines
-    from training documents before it, or shares more than `LEAK_SHARE` of them with a held-out
-    module. A dropped module is listed with its reason.
+    table, a test of a held-out module, shorter than `MIN_DOCUMENT_CHARS`, repeats more than
+    `REPEAT_SHARE` of its long lines from training documents before it, or shares more than
+    `LEAK_SHARE` of them with a held-out module. A dropped module is listed with its reason.
     """
     pairs = list(modules)
     held_out = tuple(Document(n, "source", text) for n, text in pairs if n in HELD_OUT)
@@ -210,12 +224,15 @@ def split_modules(modules: Iterable[tuple[str, str]]) -> Corpus:
         secret |= long_lines(document.text)
     train: list[Document] = []
     dropped: list[tuple[str, str]] = []
-    seen: dict[Kind, set[str]] = {"source": set(), "docstrings": set(), "reference": set()}
+    seen: dict[Kind, set[str]] = {kind: set() for kind in get_args(Kind)}
     for name, source in pairs:
         if name in HELD_OUT:
             continue
         if name != "pydoc_data.topics" and table_share(source) > TABLE_SHARE:
             dropped.append((name, "table"))
+            continue
+        if is_test(name) and tests_held_out(name):
+            dropped.append((name, "tests a held-out module"))
             continue
         for document in _documents_of(name, source):
             if len(document.text) < MIN_DOCUMENT_CHARS:

@@ -21,7 +21,7 @@ Order = Literal["psm", "spm"]
 Encode = Callable[[str], list[int]]
 
 SHORT_SPAN = 80  # characters; a quarter of the middles are this short: an argument, a name
-MAX_LINES = 3  # half of the middles are the rest of a line, or that and up to two lines more
+MAX_LINES = 3  # most middles are the rest of a line, or that and up to two lines more
 
 
 @dataclass(frozen=True)
@@ -50,20 +50,24 @@ class FimIds:
 def cut(text: str, rng: random.Random) -> Parts:
     """Return `text` cut at two character positions.
 
-    Half of the middles run from any character to the end of its line or of one of the next two,
-    because that is what an editor asks for and what ends where the reader can see it; a quarter
-    are a uniform span of at most `SHORT_SPAN` characters; a quarter lie between two uniform cuts,
-    as in the paper.
+    Five eighths of the middles run from any character, or from the first of a line, to the end of
+    the line or of one of the next two, because that is what an editor asks for and what ends where
+    the reader can see it; a quarter are a uniform span of at most `SHORT_SPAN` characters; an
+    eighth lie between two uniform cuts, as in the paper.
     """
     length = len(text)
     draw = rng.random()
-    if draw < 0.25:
+    if draw < 0.125:
         start, end = sorted((rng.randint(0, length), rng.randint(0, length)))
-    elif draw < 0.5:
+    elif draw < 0.375:
         start = rng.randint(0, length)
         end = min(length, start + rng.randint(1, SHORT_SPAN))
     else:
-        start = end = rng.randint(0, length)
+        start = rng.randint(0, length)
+        if rng.random() < 0.5:  # a whole line behind its indentation
+            start = text.rfind("\n", 0, start) + 1
+            start += len(text[start:]) - len(text[start:].lstrip(" "))
+        end = start
         for extra in range(rng.choice((1, 1, 1, MAX_LINES - 1, MAX_LINES))):
             found = text.find("\n", end + (extra > 0))
             end = found if found >= 0 else length

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -74,12 +74,24 @@ def _head_lines(text: str, limit: int) -> str:
 
 
 def infill_cases(
-    documents: Sequence[Document], *, count: int = INFILL_CASES, seed: int = 0
+    documents: Sequence[Document],
+    *,
+    start: Literal["anywhere", "line"] = "anywhere",
+    count: int = INFILL_CASES,
+    seed: int = 0,
 ) -> list[InfillCase]:
-    """Return seeded single-line cases: from a random character of a line to the line's end.
+    """Return seeded single-line cases, the same lines for both starts.
 
-    The prefix, often cut inside a token, keeps at most `PREFIX_CHARS` characters, the suffix
-    `SUFFIX_CHARS`, both at line boundaries.
+    The prefix keeps at most `PREFIX_CHARS` characters, the suffix `SUFFIX_CHARS`, both at line
+    boundaries.
+
+    Args:
+        documents: Where lines are taken from.
+        start: `anywhere`: from a random character of a line to its end, so that the prefix is often
+            cut inside a token; `line`: the whole line with its indentation, behind a newline,
+            where tokens end too.
+        count: How many.
+        seed: Of the choice.
     """
     places: list[tuple[Document, int, int]] = []
     for document in sorted(documents, key=lambda item: item.name):
@@ -94,12 +106,13 @@ def infill_cases(
     rng.shuffle(places)
     cases = []
     for document, first, end in places[:count]:
-        start = rng.randint(max(first, end - MIDDLE_CHARS[1]), end - MIDDLE_CHARS[0])
+        drawn = rng.randint(max(first, end - MIDDLE_CHARS[1]), end - MIDDLE_CHARS[0])
+        begin = drawn if start == "anywhere" else document.text.rfind("\n", 0, first) + 1
         cases.append(
             InfillCase(
                 module=document.name,
-                prefix=_tail_lines(document.text[:start], PREFIX_CHARS),
-                middle=document.text[start:end],
+                prefix=_tail_lines(document.text[:begin], PREFIX_CHARS),
+                middle=document.text[begin:end],
                 suffix=_head_lines(document.text[end:], SUFFIX_CHARS),
             )
         )
@@ -155,10 +168,12 @@ def bits_per_byte(
 
 
 @torch.no_grad()
-def _greedy(model: Any, prompts: Sequence[list[int]], roles: RoleIds) -> list[list[int]]:
-    """Return greedy continuations up to the end mark, prompts batched by equal length."""
+def _greedy(
+    model: Any, prompts: Sequence[list[int]], roles: RoleIds
+) -> list[tuple[list[int], bool]]:
+    """Return greedy continuations up to the end mark and whether it came, batched by length."""
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-    answers: list[list[int]] = [[] for _ in prompts]
+    answers: list[tuple[list[int], bool]] = [([], False) for _ in prompts]
     for at in range(0, len(order), BATCH):
         chosen = order[at : at + BATCH]
         width = max(len(prompts[index]) for index in chosen)
@@ -175,7 +190,8 @@ def _greedy(model: Any, prompts: Sequence[list[int]], roles: RoleIds) -> list[li
         )
         for index, row in zip(chosen, out.tolist(), strict=True):
             answer = row[width:]
-            answers[index] = answer[: answer.index(roles.eos)] if roles.eos in answer else answer
+            ended = roles.eos in answer
+            answers[index] = answer[: answer.index(roles.eos)] if ended else answer, ended
     return answers
 
 
@@ -186,33 +202,72 @@ def infilling(
 
     `psm_*` and `spm_*` must end by themselves. `left_to_right_*` is the same model without the
     suffix, its continuation cut at the line's end; `spm_line_*` is SPM cut there too, so the two
-    differ by what the suffix is worth.
+    differ by what the suffix is worth. `*_ended` is the share of answers that ended by themselves.
     """
 
     def encode(text: str) -> list[int]:
         return list(tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def answers_to(prompts: list[list[int]]) -> list[str]:
+    def answers_to(prompts: list[list[int]]) -> tuple[list[str], float]:
         found = _greedy(model, [[roles.bos, *ids] for ids in prompts], roles)
-        return [tokenizer.decode(ids, skip_special_tokens=False) for ids in found]
+        texts = [tokenizer.decode(ids, skip_special_tokens=False) for ids, _ in found]
+        return texts, sum(ended for _, ended in found) / len(found)
 
-    answers: dict[str, list[str]] = {
-        order: answers_to(
-            [prompt(c.prefix, c.suffix, encode, roles.fim, order=order) for c in cases]
-        )
-        for order in ORDERS
-    }
-    plain = answers_to([encode(case.prefix) for case in cases])
+    result: dict[str, float] = {"cases": len(cases)}
+    answers: dict[str, list[str]] = {}
+    for order in ORDERS:
+        asked = [prompt(c.prefix, c.suffix, encode, roles.fim, order=order) for c in cases]
+        answers[order], result[f"{order}_ended"] = answers_to(asked)
+    plain, _ = answers_to([encode(case.prefix) for case in cases])
     scored = {
         **answers,
         "spm_line": [answer.split("\n", 1)[0] for answer in answers["spm"]],
         "left_to_right": [answer.split("\n", 1)[0] for answer in plain],
     }
-    result: dict[str, float] = {"cases": len(cases)}
     for name, given in scored.items():
         pairs = list(zip(given, (case.middle for case in cases), strict=True))
         result[f"{name}_exact_match"] = sum(a == b for a, b in pairs) / len(pairs)
         result[f"{name}_edit_similarity"] = sum(edit_similarity(*p) for p in pairs) / len(pairs)
+    return result
+
+
+@torch.no_grad()
+def middle_bits(
+    logits_of: Callable[[Tensor], Tensor],
+    tokenizer: Tokenizer,
+    roles: RoleIds,
+    cases: Sequence[InfillCase],
+) -> dict[str, float]:
+    """Return the bits per byte of the true middles, by what the model was shown.
+
+    `left_to_right` is shown the prefix alone, `spm` and `psm` the suffix too; the end mark is not
+    counted. Where prefix and middle are one string (`spm`, `left_to_right`), the token in which
+    the middle begins counts whole, for both alike.
+    """
+
+    def encode(text: str) -> list[int]:
+        return list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    result = {}
+    total = sum(len(case.middle.encode()) for case in cases)
+    for name in (*ORDERS, "left_to_right"):
+        nats = 0.0
+        for case in cases:
+            joint = tokenizer.encode(case.prefix + case.middle, add_special_tokens=False)
+            counted = sum(end > len(case.prefix) for _, end in joint.offsets)
+            if name == "left_to_right":
+                ids = [roles.bos, *joint.ids]
+            elif name == "spm":
+                asked = prompt("", case.suffix, encode, roles.fim, order="spm")
+                ids = [roles.bos, *asked, *joint.ids]
+            else:
+                middle = encode(case.middle)
+                asked = prompt(case.prefix, case.suffix, encode, roles.fim, order="psm")
+                ids, counted = [roles.bos, *asked, *middle], len(middle)
+            row = torch.tensor([ids])
+            given = logits_of(row)[0, -counted - 1 : -1].double()
+            nats += float(F.cross_entropy(given, row[0, -counted:], reduction="sum"))
+        result[name] = nats / math.log(2) / total
     return result
 
 
@@ -244,11 +299,18 @@ def measure(folder: Path, name: str, corpus: Corpus) -> dict[str, Any]:
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     model.eval()
     context = int(model.config.max_position_embeddings)
-    cases = infill_cases(corpus.held_out)
+    anywhere = infill_cases(corpus.held_out)
+    lines = infill_cases(corpus.held_out, start="line")
+
+    def logits_of(ids: Tensor) -> Tensor:
+        out: Tensor = model(ids).logits
+        return out
+
     return {
-        "held_out": bits_per_byte(
-            lambda ids: model(ids).logits, tokenizer, roles, corpus.held_out, context
-        ),
-        "infill": infilling(model, tokenizer, roles, cases),
+        "held_out": bits_per_byte(logits_of, tokenizer, roles, corpus.held_out, context),
+        "middle": middle_bits(logits_of, tokenizer, roles, anywhere),
+        "middle_line": middle_bits(logits_of, tokenizer, roles, lines),
+        "infill": infilling(model, tokenizer, roles, anywhere),
+        "infill_line": infilling(model, tokenizer, roles, lines),
         "baseline_bits_per_byte": compressor_baselines(corpus),
     }

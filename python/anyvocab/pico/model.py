@@ -214,10 +214,30 @@ class PicoLM(nn.Module):
         out: Tensor = self.lm_head(self.model(ids))
         return out
 
-    def loss(self, ids: Tensor, targets: Tensor) -> Tensor:
-        """Return the summed cross entropy in nats; positions with target `IGNORED` count 0."""
+    def loss(
+        self,
+        ids: Tensor,
+        targets: Tensor,
+        weights: Tensor | None = None,
+        barred: tuple[Tensor, int] | None = None,
+    ) -> Tensor:
+        """Return the summed cross entropy in nats; positions with target `IGNORED` count 0.
+
+        Args:
+            ids: (B, T).
+            targets: (B, T).
+            weights: (B, T), what each position counts; 1 when left out.
+            barred: Positions (B, T) at which an id is no possible answer, and that id.
+        """
         hidden = self.model(ids).flatten(0, 1)  # (B*T, dim)
-        total = linear_cross_entropy(hidden, self.lm_head.weight, targets.flatten())
+        counts = (targets != IGNORED).float() if weights is None else weights
+        total = linear_cross_entropy(
+            hidden,
+            self.lm_head.weight,
+            targets.flatten(),
+            counts.flatten(),
+            barred and (barred[0].flatten(), barred[1]),
+        )
         return total
 
 
@@ -229,7 +249,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        counts: Tensor,
+        barred: tuple[Tensor, int] | None,
+    ) -> Tensor:
         autocast = torch.is_autocast_enabled(hidden.device.type)
         dtype = torch.get_autocast_dtype(hidden.device.type) if autocast else weight.dtype
         rows, matrix = hidden.to(dtype), weight.to(dtype)
@@ -237,34 +264,53 @@ class _LinearCrossEntropy(torch.autograd.Function):
         total = weight.new_zeros(())
         for start in range(0, len(rows), LOSS_CHUNK):
             part = slice(start, start + LOSS_CHUNK)
-            target = targets[part]
-            kept = target != IGNORED
-            safe = target.masked_fill(~kept, 0)[:, None]
-            logprobs = torch.log_softmax((rows[part] @ matrix.t()).float(), dim=-1)  # (chunk, V)
-            total -= (logprobs.gather(1, safe)[:, 0] * kept).sum()
+            target, count = targets[part], counts[part]
+            safe = target.masked_fill(target == IGNORED, 0)[:, None]
+            logits = (rows[part] @ matrix.t()).float()  # (chunk, V)
+            if barred is not None:
+                logits[:, barred[1]].masked_fill_(barred[0][part], -math.inf)
+            logprobs = torch.log_softmax(logits, dim=-1)
+            found = logprobs.gather(1, safe)[:, 0].masked_fill_(count == 0, 0.0)
+            total -= (found * count).sum()
             slope = logprobs.exp_()
             slope.scatter_add_(1, safe, slope.new_full(safe.shape, -1.0))
-            slopes[part] = slope.mul_(kept[:, None])
+            slopes[part] = slope.mul_(count[:, None])
         ctx.save_for_backward(
             (slopes @ matrix).to(hidden.dtype), (slopes.t() @ rows).to(weight.dtype)
         )
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * grads[0], grad_weight * grads[0], None
+        return grad_hidden * grads[0], grad_weight * grads[0], None, None, None
 
 
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """Return the summed cross entropy in nats of `hidden` (N, D) @ `weight` (V, D) transposed."""
+def linear_cross_entropy(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    counts: Tensor,
+    barred: tuple[Tensor, int] | None = None,
+) -> Tensor:
+    """Return the weighted sum of the cross entropies of `hidden @ weight.T`, in nats.
+
+    Args:
+        hidden: (N, D).
+        weight: (V, D).
+        targets: (N,); `IGNORED` where `counts` is 0.
+        counts: (N,), what each position counts.
+        barred: Positions (N,) at which an id is no possible answer, and that id.
+    """
     if torch.is_grad_enabled():
-        out: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets)
+        out: Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, counts, barred)
         return out
     total = hidden.new_zeros(())
     for start in range(0, hidden.shape[0], LOSS_CHUNK):
         part = slice(start, start + LOSS_CHUNK)
-        total += F.cross_entropy(
-            hidden[part] @ weight.t(), targets[part], ignore_index=IGNORED, reduction="sum"
-        )
+        logits = hidden[part] @ weight.t()
+        if barred is not None:
+            logits[:, barred[1]].masked_fill_(barred[0][part], -math.inf)
+        each = F.cross_entropy(logits, targets[part], ignore_index=IGNORED, reduction="none")
+        total += (each * counts[part]).sum()
     return total

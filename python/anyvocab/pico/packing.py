@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from .data import Document
-from .fim import FimIds, cut, write
+from .fim import FimIds, Order, Parts, cut, write
 from .model import IGNORED
 from .vocab import Specials
 
@@ -24,6 +24,19 @@ FIM_SHARE = 0.5
 MIN_CHUNK_CHARS = 120
 CHUNK_CHARS_PER_TOKEN = (0.6, 3.0)  # of the context; a chunk that is too long is halved
 MIN_ROOM = 24  # tokens; less room than this at a window's end is padded
+TESTS_SHARE = 0.5  # of the library's tests are read in an epoch, others each time
+# What a token of a middle, its end included, counts in the loss: a request for a middle is answered
+# by middles alone, and a short one is a few tokens among hundreds. Other scored tokens count 1.
+MIDDLE_WEIGHT, MIDDLE_TOKENS = 4.0, 64  # the weight at most; the sum of a middle's, where above 1
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A token and what predicting it counts, 0 for what the text does not decide."""
+
+    token: int
+    weight: float = 1.0
+    ends: bool = True  # whether the end of a text is a possible answer here
 
 
 @dataclass(frozen=True)
@@ -56,10 +69,21 @@ class RoleIds:
 
 @dataclass(frozen=True)
 class Windows:
-    """One epoch: `inputs` and `targets`, each (n, context); unscored targets are `IGNORED`."""
+    """One epoch, each array (n, context).
+
+    Attributes:
+        inputs: Ids.
+        targets: The ids that follow; what counts 0 is `IGNORED`.
+        weights: What each target counts.
+        ends: Whether the end of a text is a possible answer. Not around a middle: in SPM prefix and
+            middle are one string, and a model that had to give the end a chance before every token
+            of the prefix would learn to give it none.
+    """
 
     inputs: NDArray[np.int64]
     targets: NDArray[np.int64]
+    weights: NDArray[np.float32]
+    ends: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -82,17 +106,35 @@ def chunks(text: str, context: int, rng: random.Random) -> list[str]:
     return found
 
 
+def _weighted(
+    parts: Parts, order: Order, sequence: list[int], tokenizer: Tokenizer, roles: RoleIds
+) -> list[Scored]:
+    """Return a transformed chunk with what each token counts: its middle and end most."""
+    start = sequence.index(roles.fim.middle) + 1
+    if order == "spm":  # prefix and middle are one string: the middle's first token ends behind it
+        encoding = tokenizer.encode(parts.prefix + parts.middle, add_special_tokens=False)
+        start += sum(end <= len(parts.prefix) for _, end in encoding.offsets)
+    marks = {roles.fim.prefix, roles.fim.suffix, roles.fim.middle}
+    middle = min(MIDDLE_WEIGHT, max(1.0, MIDDLE_TOKENS / (len(sequence) - start)))
+    return [
+        Scored(token, middle) if at >= start else Scored(token, float(token not in marks), False)
+        for at, token in enumerate(sequence)
+    ]
+
+
 def _fim_sequences(
     text: str, tokenizer: Tokenizer, roles: RoleIds, room: int, rng: random.Random
-) -> list[list[int]]:
+) -> list[list[Scored]]:
     def encode(part: str) -> list[int]:
         return list(tokenizer.encode(part, add_special_tokens=False).ids)
 
     if len(text) < MIN_CHUNK_CHARS:
         return []
-    sequence = write(cut(text, rng), "psm" if rng.random() < 0.5 else "spm", encode, roles.fim)
+    parts = cut(text, rng)
+    order: Order = "psm" if rng.random() < 0.5 else "spm"
+    sequence = write(parts, order, encode, roles.fim)
     if len(sequence) <= room:
-        return [sequence]
+        return [_weighted(parts, order, sequence, tokenizer, roles)]
     half = len(text) // 2
     left = _fim_sequences(text[:half], tokenizer, roles, room, rng)
     return left + _fim_sequences(text[half:], tokenizer, roles, room, rng)
@@ -104,12 +146,12 @@ def _sequences(
     roles: RoleIds,
     context: int,
     rng: random.Random,
-) -> tuple[list[list[int]], deque[tuple[int, bool]]]:
-    """Return the transformed chunks, and the plain text as a stream of (id, scored)."""
-    order = list(documents)
+) -> tuple[list[list[Scored]], deque[Scored]]:
+    """Return the transformed chunks, and the plain text as a stream."""
+    order = [one for one in documents if one.kind != "tests" or rng.random() < TESTS_SHARE]
     rng.shuffle(order)
-    filled: list[list[int]] = []
-    plain: deque[tuple[int, bool]] = deque()
+    filled: list[list[Scored]] = []
+    plain: deque[Scored] = deque()
     for document in order:
         pieces = chunks(document.text, context, rng)
         run: list[str] = []
@@ -122,20 +164,20 @@ def _sequences(
                 run.append(piece)
             if run and (to_fill or last):
                 ids = tokenizer.encode("".join(run), add_special_tokens=False).ids
-                plain.append((roles.bos, False))
-                plain.extend((token, True) for token in ids)
+                plain.append(Scored(roles.bos, 0.0))
+                plain.extend(Scored(token) for token in ids)
                 if last and not to_fill:
-                    plain.append((roles.eos, True))
+                    plain.append(Scored(roles.eos))
                 run = []
     rng.shuffle(filled)
     return filled, plain
 
 
-def _take_plain(plain: deque[tuple[int, bool]], count: int, bos: int) -> list[tuple[int, bool]]:
-    """Return at most `count` pairs off the stream, a `bos` first."""
-    taken: list[tuple[int, bool]] = []
-    if plain and plain[0] != (bos, False):
-        taken.append((bos, False))
+def _take_plain(plain: deque[Scored], count: int, bos: int) -> list[Scored]:
+    """Return at most `count` tokens off the stream, a `bos` first."""
+    taken: list[Scored] = []
+    if plain and plain[0] != Scored(bos, 0.0):
+        taken.append(Scored(bos, 0.0))
     while plain and len(taken) < count:
         taken.append(plain.popleft())
     return taken
@@ -154,18 +196,17 @@ def build_epoch(
 
     A window holds one or more transformed chunks, each whole, and plain text in the room that is
     left; attention is not cut between them. The loss skips the begin marks and the three
-    fill-in-the-middle marks, whose positions are the transform's choice and not the text's.
+    fill-in-the-middle marks, whose positions are the transform's choice and not the text's; a
+    middle and its end count more than the text around them.
     """
     rng = random.Random(f"{seed}/{context}/{epoch}")
     filled, plain = _sequences(documents, tokenizer, roles, context, rng)
-    marks = {roles.fim.prefix, roles.fim.suffix, roles.fim.middle}
-    rows: list[list[tuple[int, bool]]] = []
+    rows: list[list[Scored]] = []
     while filled or plain:
-        parts: list[list[tuple[int, bool]]] = []
+        parts: list[list[Scored]] = []
         room = context + 1
         while filled and len(filled[-1]) + 1 <= room:
-            chunk = [(token, token not in marks) for token in filled.pop()]
-            parts.append([(roles.bos, False), *chunk])
+            parts.append([Scored(roles.bos, 0.0), *filled.pop()])
             room -= len(parts[-1])
             if len(plain) > room:
                 break
@@ -173,10 +214,14 @@ def build_epoch(
             parts.append(_take_plain(plain, room, roles.bos))
             if rng.random() < 0.5:
                 parts.reverse()
-        row = [pair for part in parts for pair in part]
-        rows.append(row + [(roles.pad, False)] * (context + 1 - len(row)))
+        row = [one for part in parts for one in part]
+        rows.append(row + [Scored(roles.pad, 0.0)] * (context + 1 - len(row)))
     rng.shuffle(rows)
-    tokens = np.array([[token for token, _ in row] for row in rows], dtype=np.int64)
-    scored = np.array([[flag for _, flag in row] for row in rows], dtype=np.bool_)
-    targets = np.where(scored[:, 1:], tokens[:, 1:], IGNORED)
-    return Windows(inputs=tokens[:, :-1].copy(), targets=targets)
+    tokens = np.array([[one.token for one in row] for row in rows], dtype=np.int64)
+    weights = np.array([[one.weight for one in row[1:]] for row in rows], dtype=np.float32)
+    return Windows(
+        inputs=tokens[:, :-1].copy(),
+        targets=np.where(weights > 0, tokens[:, 1:], IGNORED),
+        weights=weights,
+        ends=np.array([[one.ends for one in row[1:]] for row in rows], dtype=np.bool_),
+    )

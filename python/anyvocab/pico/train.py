@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ class TrainConfig:
     decay_share: float = 0.6  # of the budget; the rate falls linearly to 0
     log_every: int = 20
     eval_every: int = 250
-    eval_windows: int = 32
+    eval_tokens: int = 65_536
     checkpoint_seconds: float = 180.0
     optim: OptimConfig = field(default_factory=OptimConfig)
 
@@ -115,12 +116,16 @@ class Run:
         self.progress = Progress()
         self.losses: list[float] = []
         self.windows: Windows | None = None
-        self.held_out = build_epoch(
-            held_out, tokenizer, roles, context=model_config.context, seed=0, epoch=0
-        )
+        self.held_out = held_out
+        self._held_out = lru_cache(maxsize=None)(self._build_held_out)
         if compiled:
             self.model.model.compile(dynamic=False)
         self._resume()
+
+    def _build_held_out(self, context: int) -> Windows:
+        return build_epoch(
+            self.held_out, self.tokenizer, self.roles, context=context, seed=0, epoch=0
+        )
 
     def done(self) -> float:
         """Return the share of the budget that is spent, at most 1."""
@@ -194,7 +199,7 @@ class Run:
         return self._place()
 
     def step(self) -> float:
-        """Do one update and return its mean loss in nats per scored token."""
+        """Do one update and return its weighted mean loss in nats per token."""
         began = time.perf_counter()
         windows = self._place()
         progress, config = self.progress, self.config
@@ -202,32 +207,40 @@ class Run:
         rows = slice(progress.index, progress.index + per_step)
         inputs = torch.from_numpy(windows.inputs[rows])
         targets = torch.from_numpy(windows.targets[rows])
+        weights = torch.from_numpy(windows.weights[rows])
         scored = int((targets != IGNORED).sum())
+        counted = float(weights.sum())
         micro = max(1, config.micro_tokens // progress.context)
         total = 0.0
-        parts = zip(torch.split(inputs, micro), torch.split(targets, micro), strict=True)
-        for part, wanted in parts:
+        closed = torch.from_numpy(~windows.ends[rows])
+        split = (torch.split(one, micro) for one in (inputs, targets, weights, closed))
+        for part, wanted, counts, no_end in zip(*split, strict=True):
             with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bfloat16"):
-                loss = self.model.loss(part, wanted)
-            (loss / scored).backward()  # type: ignore[no-untyped-call]
+                loss = self.model.loss(part, wanted, counts, (no_end, self.roles.eos))
+            (loss / counted).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         self.optimizer.step(rate_scale(self.done(), progress.step, config))
         progress.step += 1
         progress.index += per_step
         progress.tokens += scored
         progress.elapsed += time.perf_counter() - began
-        return total / scored
+        return total / counted
 
     @torch.no_grad()
     def evaluate(self) -> float:
-        """Return the mean loss in nats per token on the first held-out windows."""
-        count = min(self.config.eval_windows, len(self.held_out))
-        micro = max(1, self.config.micro_tokens // self.model_config.context)
+        """Return the mean loss in nats per token on the first held-out windows.
+
+        They are as long as the training's: positions the model has not met yet would tell nothing.
+        """
+        context = self.progress.context or self.model_config.context
+        held_out = self._held_out(context)
+        count = min(self.config.eval_tokens // context, len(held_out))
+        micro = max(1, self.config.micro_tokens // context)
         total, scored = 0.0, 0
         for start in range(0, count, micro):
             rows = slice(start, min(count, start + micro))
-            targets = torch.from_numpy(self.held_out.targets[rows])
-            total += float(self.model.loss(torch.from_numpy(self.held_out.inputs[rows]), targets))
+            targets = torch.from_numpy(held_out.targets[rows])
+            total += float(self.model.loss(torch.from_numpy(held_out.inputs[rows]), targets))
             scored += int((targets != IGNORED).sum())
         return total / max(1, scored)
 
@@ -264,12 +277,17 @@ class Run:
 
 
 def prepare_tokenizer(name: str, size: int, corpus: Corpus, folder: Path) -> Tokenizer:
-    """Return the tokenizer in `folder`, trained on the training documents if there is none."""
+    """Return the tokenizer in `folder`; if there is none, train it on the training documents.
+
+    Not on the library's tests: they would spend its ids on the words of assertions.
+    """
     file = folder / TOKENIZER
     if not file.is_file():
-        texts = [document.text for document in corpus.train]
+        texts = [document.text for document in corpus.train if document.kind != "tests"]
         train_tokenizer(name, texts, size).save(str(file))
-    return Tokenizer.from_file(str(file))
+    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.encode_special_tokens = True  # a `</s>` in a source is text, not the end of one
+    return tokenizer
 
 
 def build_run(
@@ -308,6 +326,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--compile", choices=("on", "off"), default="on")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="bfloat16")
+    parser.add_argument("--short-share", type=float, default=TrainConfig.short_share)
     parser.add_argument("--matrix-lr", type=float, default=OptimConfig.matrix_lr)
     parser.add_argument("--embed-lr", type=float, default=OptimConfig.embed_lr)
     parser.add_argument("--batch-tokens", type=int, default=TrainConfig.batch_tokens)
@@ -329,6 +348,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         **settings,
         seed=options.seed,
         batch_tokens=options.batch_tokens,
+        short_share=options.short_share,
         optim=OptimConfig(
             matrix_lr=options.matrix_lr, embed_lr=options.embed_lr, precision=options.precision
         ),

@@ -1,5 +1,6 @@
 //! Readers of tokenizer files; each turns bytes into one internal [`Description`].
 
+pub mod components;
 pub mod description;
 pub mod gguf;
 pub mod rwkv;

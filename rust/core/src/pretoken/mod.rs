@@ -7,6 +7,7 @@ pub mod classes;
 pub mod known;
 mod onig;
 mod onig_class;
+mod onig_literal;
 pub mod reference;
 pub mod splitter;
 pub mod tree;
@@ -14,5 +15,7 @@ pub mod tree;
 pub use known::{Known, Pieces, Scanner, ScannerVisitor, recognise, with_scanner};
 pub use splitter::{Flavour, Matches, Splitter};
 
+#[cfg(test)]
+mod pattern_tests;
 #[cfg(test)]
 mod tests;

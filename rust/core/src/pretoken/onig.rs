@@ -8,6 +8,7 @@
 use crate::error::{Error, Result};
 use crate::limits::Limits;
 use crate::pretoken::onig_class;
+use crate::pretoken::onig_literal::{escaped, literal_escape, malformed, unsupported};
 
 /// What `\w` is outside brackets: the table that Oniguruma asks for Latin-1 also holds the six digits above `\x7F`.
 pub(super) const WORD: &str = r"[\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\x{B2}\x{B3}\x{B9}\x{BC}-\x{BE}]";
@@ -47,14 +48,6 @@ impl Alternative {
             Self::BlanksBeforeSpace => r"\x{20}+(?!\S)",
         }
     }
-}
-
-fn unsupported(what: &str) -> Error {
-    Error::unsupported("pattern", format!("{what} has no exact counterpart here"), "write the pattern without it")
-}
-
-fn malformed(what: impl Into<String>) -> Error {
-    Error::format("pattern", what, "")
 }
 
 /// Translates a pattern.
@@ -465,57 +458,4 @@ fn interval(rest: &[char]) -> Option<(usize, Option<usize>, usize)> {
         Some((low, high)) => (number(low)?, Some(number(high)?)),
     };
     Some((low, high, close + 1))
-}
-
-/// A character that no engine reads as syntax.
-pub(super) fn escaped(c: char) -> String {
-    if c.is_ascii_alphanumeric() || !c.is_ascii() { c.to_string() } else { format!(r"\x{{{:X}}}", u32::from(c)) }
-}
-
-/// The character that an escape at `at` stands for, if it stands for one; moves behind it.
-pub(super) fn literal_escape(rest: &[char], at: &mut usize) -> Result<Option<char>> {
-    let Some(&c) = rest.get(*at + 1) else { return Err(malformed("end of pattern at \\")) };
-    let hex = |from: usize, most: usize| -> (u32, usize) {
-        let digits = rest.iter().skip(from).take(most).take_while(|c| c.is_ascii_hexdigit()).count();
-        let value =
-            rest[from.min(rest.len())..][..digits].iter().fold(0u32, |v, c| v * 16 + c.to_digit(16).unwrap_or(0));
-        (value, digits)
-    };
-    let from_number = |value: u32| char::from_u32(value).ok_or_else(|| malformed("a code point out of range"));
-    let (found, len) = match c {
-        't' => ('\t', 2),
-        'n' => ('\n', 2),
-        'r' => ('\r', 2),
-        'f' => ('\x0C', 2),
-        'v' => ('\x0B', 2),
-        'a' => ('\x07', 2),
-        'e' => ('\x1B', 2),
-        'x' if rest.get(*at + 2) == Some(&'{') => {
-            let (value, digits) = hex(*at + 3, 7);
-            if digits == 0 || rest.get(*at + 3 + digits) != Some(&'}') {
-                return Err(malformed(r"unterminated \x{"));
-            }
-            (from_number(value)?, digits + 4)
-        }
-        'x' => {
-            let (value, digits) = hex(*at + 2, 2);
-            if digits == 0 || value > 0x7F {
-                return Err(unsupported(r"\x with a byte that is no character"));
-            }
-            (from_number(value)?, digits + 2)
-        }
-        'u' => {
-            let (value, digits) = hex(*at + 2, 4);
-            if digits != 4 {
-                return Err(malformed(r"\u with fewer than four digits"));
-            }
-            (from_number(value)?, 6)
-        }
-        '0' if !rest.get(*at + 2).is_some_and(char::is_ascii_digit) => ('\0', 2),
-        c if c.is_ascii_alphanumeric() => return Ok(None),
-        c if c.is_ascii() => (c, 2),
-        _ => return Err(unsupported("an escaped character that is not ASCII")),
-    };
-    *at += len;
-    Ok(Some(found))
 }

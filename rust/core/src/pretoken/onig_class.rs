@@ -1,18 +1,10 @@
 //! Oniguruma's character classes, said in the syntax of `regex-syntax`.
 
-use crate::error::{Error, Result};
-use crate::pretoken::onig::{escaped, literal_escape};
+use crate::error::Result;
+use crate::pretoken::onig_literal::{escaped, literal_escape, malformed, unsupported};
 
 /// Deepest nesting of brackets.
 const MAX_BRACKETS: usize = 32;
-
-fn unsupported(what: &str) -> Error {
-    Error::unsupported("pattern", format!("{what} has no exact counterpart here"), "write the pattern without it")
-}
-
-fn malformed(what: &str) -> Error {
-    Error::format("pattern", what, "")
-}
 
 /// The class whose `[` is at `at`; moves behind its `]`. With `fold`, case does not count.
 pub(super) fn parse(rest: &[char], at: &mut usize, fold: bool, depth: usize) -> Result<String> {
