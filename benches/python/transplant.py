@@ -193,7 +193,12 @@ def rival(folder: Path, command: str, *options: str, threads: int) -> dict[str, 
 
 
 def make_pair(folder: Path, size: int) -> None:
+    """Write both models, in a process of its own: a child's peak begins at its parent's size."""
+    command = [sys.executable, __file__, "--pair", str(size), "--folder", str(folder)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
+
+def write_pair(folder: Path, size: int) -> None:
     donor, base = true_rows(size)
     write_model(folder / "donor", size, donor)
     write_model(folder / "base", BASE, base)
@@ -271,9 +276,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", nargs="+", help="measure only these strategies and methods")
     parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--pair", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--sample", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.pair:
+        write_pair(given.folder, given.pair)
+        return
     if given.child:
         child(given.folder, given.child, given.sample)
         return

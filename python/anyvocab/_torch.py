@@ -21,7 +21,7 @@ def import_torch() -> ModuleType:
         raise errors.build(
             errors.MissingExtra,
             "torch is not installed, and running a model or writing its weights needs it",
-            field="torch",
+            field="model",
             fix="pip install 'anyvocab[models]'",
         ) from error
     module: ModuleType = torch

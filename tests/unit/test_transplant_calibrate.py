@@ -18,7 +18,12 @@ import anyvocab as av  # noqa: E402
 from anyvocab import errors  # noqa: E402
 from anyvocab.testing import byte_alphabet, tiny_tokenizer  # noqa: E402
 from anyvocab.transplant.build import build  # noqa: E402
-from anyvocab.transplant.calibrate import Calibration, calibrate, fitted_ids  # noqa: E402
+from anyvocab.transplant.calibrate import (  # noqa: E402
+    Calibration,
+    calibrate,
+    fitted_ids,
+    pipeline,
+)
 from anyvocab.transplant.calibrate.pipeline import _thin  # noqa: E402
 from anyvocab.transplant.calibrate.softmax import (  # noqa: E402
     Problem,
@@ -298,8 +303,8 @@ def test_every_freedom_lowers_the_loss_further() -> None:
     options = (
         Calibration(new="level", steps=15, tolerance=0.0),
         Calibration(steps=15, tolerance=0.0),
-        Calibration(shared="level", steps=15, tolerance=0.0),
-        Calibration(shared="full", steps=15, tolerance=0.0),
+        Calibration(shared="level", steps=15, tolerance=0.0, hold_out=0.0),
+        Calibration(shared="full", steps=15, tolerance=0.0, hold_out=0.0),
     )
     found = [loss(context, calibrate(context, plan, one)) for one in options]
     assert found == sorted(found, reverse=True)
@@ -311,6 +316,34 @@ def test_shared_rows_stay_bit_for_bit() -> None:
     moved = (before != after).any(dim=1).nonzero()[:, 0].tolist()
     assert moved == [HELLO, SAID]
     assert calibrate(context, plan).side("output").verbatim()[HELL]
+
+
+@pytest.mark.parametrize(("fitted", "moves"), [(0.5, True), (1.0, False), (2.0, False)])
+def test_shared_rows_move_where_a_hidden_part_is_predicted_better(
+    fitted: float, moves: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "_on_hidden_part", lambda *_: (1.0, fitted))
+    context, plan, _ = case()
+    found = calibrate(context, plan, Calibration(shared="full"))
+    assert found.side("output").verbatim()[HELL] != moves
+    assert ("stay copies" in found.side("output").notes[-1]) != moves
+    if not moves:
+        assert torch.equal(rows(context, found), rows(context, calibrate(context, plan)))
+
+
+def test_the_hidden_part_is_judged_by_what_the_rest_taught() -> None:
+    context, plan, _ = case()
+    side = plan.side("output")
+    states = read_states(context, rows(context, plan, "input"), tokens=1 << 20)
+    options = Calibration(shared="full", new="keep", hold_out=0.5)
+    kept, fitted = pipeline._on_hidden_part(
+        context, side, rows(context, plan), None, states, options
+    )
+    cut = len(states) - len(states) // 2
+    logits = states.hidden[cut:] @ rows(context, plan).mT
+    plain = float(torch.nn.functional.cross_entropy(logits, states.target[cut:]))
+    assert kept == pytest.approx(plain, rel=1e-5)
+    assert fitted < kept  # one text over and over: the rest tells of it
 
 
 def test_the_input_side_stays_as_planned() -> None:

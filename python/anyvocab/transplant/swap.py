@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -109,8 +110,8 @@ def swap(
             left out, else the source's translated.
         tie: Whether tied matrices stay tied: `auto` unties them where output rows are calibrated.
         calibrate: Whether output rows are fitted to the corpus, where there is one and the model
-            may be run: `auto` those of new tokens; `all` those of shared ones too, which are then
-            no copies any more and predict better, most of all texts like the corpus.
+            may be run: `auto` those of new tokens; `all` those of shared ones too where a hidden
+            part of the corpus is predicted better by them, which are then no copies any more.
         pad_multiple: Rows are padded to a multiple of this.
         encoder: Byte strings to vectors of an auxiliary space, for strategies that want one.
         run: Whether the model may be run: `auto` up to `RUN_LIMIT` bytes of weights.
@@ -381,8 +382,14 @@ def _named(progress: Progress | None, stage: str) -> Callable[[int, int], None] 
 
 
 def _peak() -> int | None:
+    """Return the most memory that this process had, in bytes, where the system tells."""
     if sys.platform == "win32":
         return None
+    if sys.platform == "linux":  # getrusage begins with what the parent had when it forked
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        held = re.search(r"^VmHWM:\s*(\d+) kB", status, re.MULTILINE)
+        if held is not None:
+            return int(held[1]) * 1024
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from anyvocab.transplant.calibrate.softmax import Fit
     from anyvocab.transplant.calibrate.states import States
     from anyvocab.transplant.context import Context
     from anyvocab.transplant.job import Job
@@ -25,6 +26,7 @@ Mode = Literal["keep", "level", "full"]
 MODES: tuple[Mode, ...] = ("keep", "level", "full")
 _MADE = (Origin.COMPOSED, Origin.PREDICTED, Origin.FALLBACK)
 _SHARED = (Origin.COPIED,)
+HIDDEN_AT_ONCE = 512  # places whose logits exist at once: 256 MB of 128k ids
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Calibration:
         level_spread: The same for a row's log-odds.
         steps: The most quasi-Newton steps.
         tolerance: Stop when a step lowers the loss by less than this share.
+        hold_out: The part of the text that decides whether shared rows move: they stay where,
+            fitted without it, they predict it no better. 0: they move in any case.
     """
 
     new: Mode = "full"
@@ -57,6 +61,7 @@ class Calibration:
     level_spread: float = 2.0
     steps: int = 12
     tolerance: float = 1e-3
+    hold_out: float = 0.2
 
     def __post_init__(self) -> None:
         for name in ("new", "shared"):
@@ -72,6 +77,10 @@ class Calibration:
                 raise errors.build(
                     errors.InvalidValue, f"must be above 0, got {getattr(self, name)}", field=name
                 )
+        if not 0 <= self.hold_out < 1:
+            raise errors.build(
+                errors.InvalidValue, f"must be in [0, 1), got {self.hold_out}", field="hold_out"
+            )
         if self.tolerance < 0:
             raise errors.build(
                 errors.InvalidValue,
@@ -135,18 +144,58 @@ def calibrate(
     """
     import torch
 
-    from anyvocab.transplant.calibrate.softmax import Problem, basis_of, fit_rows
     from anyvocab.transplant.calibrate.states import read_states
 
     options = options or Calibration()
     side = plan.side("output")
-    ids, free = fitted_ids(context, side, options)
+    ids, _ = fitted_ids(context, side, options)
     if not len(ids):
         return plan
     if states is None:
         read = torch.cat([one.float() for one in apply(plan.input, context.matrices["input"])])
         states = read_states(context, read, tokens=options.tokens)
     matrix = torch.cat([one.float() for one in apply(side, context.matrices["output"])])
+    bias = _bias(context, plan)
+    doubt = ""
+    if options.shared != "keep" and options.hold_out > 0:
+        kept, tried = _on_hidden_part(context, side, matrix, bias, states, options)
+        if kept <= tried:
+            options = replace(options, shared="keep")
+            ids, _ = fitted_ids(context, side, options)
+            doubt = (
+                f"; shared rows stay copies: fitted, they predict the hidden part of the text no "
+                f"better ({tried:.3f} against {kept:.3f} nats a token)"
+            )
+            if not len(ids):
+                return plan
+    fit, places = _fit(context, side, matrix, bias, states, options)
+    note = (
+        f"calibrated on {len(states)} tokens ({places} places): new rows {options.new}, "
+        f"shared rows {options.shared}; loss {fit.before:.3f} to {fit.after:.3f} nats a place "
+        f"in {fit.steps} steps{doubt}"
+    )
+    moved = _added(side, ids, fit.change.numpy(), note)
+    if bias is not None:
+        amounts = np.zeros(len(side), np.float32) if side.bias is None else side.bias.copy()
+        amounts[ids] += fit.level.float().numpy()
+        moved = replace(moved, bias=amounts)
+    return replace(plan, output=moved)
+
+
+def _fit(
+    context: Context,
+    side: SidePlan,
+    matrix: Tensor,
+    bias: Tensor | None,
+    states: States,
+    options: Calibration,
+) -> tuple[Fit, int]:
+    """Return the fit of `fitted_ids` and how many places it looked at."""
+    import torch
+
+    from anyvocab.transplant.calibrate.softmax import Problem, basis_of, fit_rows
+
+    ids, free = fitted_ids(context, side, options)
     basis = basis_of(states.hidden)
     copies = np.isin(side.origin[ids], _SHARED)
     # Where shared rows move too, every place is evidence for some row that moves.
@@ -156,7 +205,6 @@ def calibrate(
     spreads = np.where(copies, options.shared_spread, options.spread).astype(np.float32)
     penalty = torch.from_numpy(width / spreads**2)[:, None].repeat(1, width + 1)
     penalty[:, -1] = 1.0 / options.level_spread**2
-    bias = _bias(context, plan)
     problem = Problem(
         states.hidden[chosen],
         states.target[chosen],
@@ -175,17 +223,42 @@ def calibrate(
         tolerance=options.tolerance,
         progress=lambda done, total: context.progress("calibration: fitting", done, total),
     )
-    note = (
-        f"calibrated on {len(states)} tokens ({len(chosen)} places): new rows {options.new}, "
-        f"shared rows {options.shared}; loss {fit.before:.3f} to {fit.after:.3f} nats a place "
-        f"in {fit.steps} steps"
-    )
-    moved = _added(side, ids, fit.change.numpy(), note)
-    if bias is not None:
-        amounts = np.zeros(len(side), np.float32) if side.bias is None else side.bias.copy()
-        amounts[ids] += fit.level.float().numpy()
-        moved = replace(moved, bias=amounts)
-    return replace(plan, output=moved)
+    return fit, len(chosen)
+
+
+def _on_hidden_part(
+    context: Context,
+    side: SidePlan,
+    matrix: Tensor,
+    bias: Tensor | None,
+    states: States,
+    options: Calibration,
+) -> tuple[float, float]:
+    """Return nats a token on a hidden part: shared rows kept, and fitted as `options` say."""
+    import torch
+
+    from anyvocab.transplant.calibrate.states import States
+
+    cut = len(states) - max(1, int(options.hold_out * len(states)))
+    seen = States(states.hidden[:cut], states.target[:cut], states.texts)
+    hidden, target = states.hidden[cut:], states.target[cut:]
+    found = []
+    for one in (replace(options, shared="keep"), options):
+        ids, _ = fitted_ids(context, side, one)
+        rows, level = matrix.clone(), None if bias is None else bias.clone()
+        if len(ids) and cut:
+            fit, _ = _fit(context, side, matrix, bias, seen, one)
+            rows[ids] += fit.change
+            if level is not None:
+                level[ids] += fit.level.float()
+        nats = 0.0
+        for start in range(0, len(hidden), HIDDEN_AT_ONCE):
+            part = slice(start, start + HIDDEN_AT_ONCE)
+            logits = torch.nn.functional.linear(hidden[part], rows, level)
+            each = torch.nn.functional.cross_entropy(logits, target[part], reduction="none")
+            nats += float(each.double().sum())
+        found.append(nats / len(hidden))
+    return found[0], found[1]
 
 
 def _thin(
