@@ -49,7 +49,9 @@ def place_of(pair: str) -> str:
     return f"pico:{name}" if name.startswith("code") else str(FIXTURES / "models" / name)
 
 
-def measure(pair: str, seed: int, chars: int, encoder: Path | None) -> dict[str, Any]:
+def measure(
+    pair: str, seed: int, chars: int, encoder: Path | None, everything: bool
+) -> dict[str, Any]:
     """Return bits per byte by method."""
     task = open_task(pair, seed, chars)
     texts: dict[str, Any] = {"corpus": task.learn, "judge": task.judge, "seed": seed}
@@ -66,7 +68,7 @@ def measure(pair: str, seed: int, chars: int, encoder: Path | None) -> dict[str,
         bits[row.strategy] = row.plain
         if row.calibrated is not None:
             bits[f"{row.strategy}, calibrated"] = row.calibrated
-    for name, calibrate in (("default", "auto"), ("all", "all")):
+    for name, calibrate in (("default", "auto"), ("all", "all"))[: 2 if everything else 1]:
         with tempfile.TemporaryDirectory() as folder:
             report = av.swap(
                 place_of(pair),
@@ -88,6 +90,8 @@ def measure(pair: str, seed: int, chars: int, encoder: Path | None) -> dict[str,
 def table(results: dict[str, list[dict[str, Any]]]) -> str:
     """Return the numbers as Markdown: the mean over seeds, and how far they are apart."""
     columns = [*COLUMNS]
+    if not all("all" in run for runs in results.values() for run in runs):
+        columns.remove("all")
     if all(ENCODED in run for runs in results.values() for run in runs):
         columns.insert(columns.index("tokenadapt") + 1, ENCODED)
     lines = ["| pair | " + " | ".join(columns) + " | added by TokenAdapt / ReTok | / default |"]
@@ -117,13 +121,14 @@ def main() -> None:
     parser.add_argument("--chars", type=int, default=400_000, help="text to learn from")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--encoder", type=Path, help="a sentence encoder for TokenAdapt's space")
+    parser.add_argument("--no-all", action="store_true", help="leave out calibrate='all'")
     parser.add_argument("--json", type=Path, help="append every number to this file")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     results: dict[str, list[dict[str, Any]]] = {}
     for pair in args.pairs:
         for seed in args.seeds:
-            bits = measure(pair, seed, args.chars, args.encoder)
+            bits = measure(pair, seed, args.chars, args.encoder, not args.no_all)
             results.setdefault(pair, []).append(bits)
             line = json.dumps({"pair": pair, "seed": seed, **bits})
             print(line, file=sys.stderr, flush=True)

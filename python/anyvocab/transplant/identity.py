@@ -169,6 +169,12 @@ def _tail(
     ids: list[int], table: list[bytes | None], token: bytes, *, whole: bool
 ) -> list[int] | None:
     """Return the last ids whose bytes are `token` (all ids if `whole`), or None."""
+    if whole:  # nearly every token of a vocabulary comes here, so it is quick
+        try:
+            pieces = [table[id] for id in ids]
+            return ids if all(pieces) and b"".join(pieces) == token else None  # type: ignore[arg-type]
+        except IndexError:
+            return None
     room = len(token)
     for at in range(len(ids) - 1, -1, -1):
         piece = table[ids[at]] if ids[at] < len(table) else None
@@ -176,7 +182,7 @@ def _tail(
             return None
         room -= len(piece)
         if room == 0:
-            return ids[at:] if at == 0 or not whole else None
+            return ids[at:]
     return None
 
 

@@ -231,9 +231,9 @@ def _model_checks(folder: Path, model: Any) -> Iterable[Check]:
         # One context proves little of a model that has just lost its footing: many, on average.
         masses = [last.softmax(dim=-1)[silent].sum()[None]]
         for probe in () if both else PROBES:
-            text = tokenizer.encode(probe, add_special_tokens=True).astype(np.int64)[:PADDING_IDS]
+            some = tokenizer.encode(probe, add_special_tokens=True).astype(np.int64)[:PADDING_IDS]
             with torch.inference_mode():
-                logits = model(torch.from_numpy(text)[None]).logits[0].float()
+                logits = model(torch.from_numpy(some)[None]).logits[0].float()
             masses.append(logits.softmax(dim=-1)[:, silent].sum(dim=-1))
         mass = float(torch.cat(masses).mean())
         yield Check(

@@ -25,7 +25,8 @@ _NAMES: Final = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "
 class RowSource(Protocol):
     """A tensor that is made piece by piece, in the order of its rows.
 
-    Its type is float64, float32, float16 or bfloat16. A bias has one number a row; the shape of
+    Its type is float64, float32, float16 or bfloat16. A piece is still read while the next is made,
+    so each has memory of its own. A bias has one number a row; the shape of
     its pieces does not matter.
     """
 

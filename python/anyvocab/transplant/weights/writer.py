@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -302,20 +303,27 @@ def _write_rows(out: Any, entry: Entry, rows: RowSource, meter: _Meter) -> None:
     torch = import_torch()
     width = entry.shape[-1] if len(entry.shape) > 1 and entry.shape[0] != 1 else 1
     written, total, bad = 0, prod(entry.shape), []
-    for chunk in rows.chunks():
-        if chunk.dtype != rows.dtype:
-            refuse(f"a piece of type {chunk.dtype}, promised was {rows.dtype}", entry.name)
-        if chunk.numel() % width or (width > 1 and chunk.shape[-1] != width):
-            refuse(f"a piece of shape {list(chunk.shape)}; rows are {width} wide", entry.name)
-        if written + chunk.numel() > total:
-            refuse(f"more rows than its shape {list(entry.shape)} has", entry.name)
-        bad += [written // width + row for row in nonfinite_rows(chunk, width)]
-        if bad:
-            raise not_finite(bad, entry.name, None)
-        data = chunk.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy().data
-        _write_all(out, data)
-        written += chunk.numel()
-        meter.add(len(data), written=True)
+    # The disk takes one piece while the next is made.
+    with ThreadPoolExecutor(1) as disk:
+        pending: Future[None] | None = None
+        for chunk in rows.chunks():
+            if chunk.dtype != rows.dtype:
+                refuse(f"a piece of type {chunk.dtype}, promised was {rows.dtype}", entry.name)
+            if chunk.numel() % width or (width > 1 and chunk.shape[-1] != width):
+                refuse(f"a piece of shape {list(chunk.shape)}; rows are {width} wide", entry.name)
+            if written + chunk.numel() > total:
+                refuse(f"more rows than its shape {list(entry.shape)} has", entry.name)
+            bad += [written // width + row for row in nonfinite_rows(chunk, width)]
+            if bad:
+                raise not_finite(bad, entry.name, None)
+            data = chunk.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8).numpy().data
+            if pending is not None:
+                pending.result()
+            pending = disk.submit(_write_all, out, data)
+            written += chunk.numel()
+            meter.add(len(data), written=True)
+        if pending is not None:
+            pending.result()
     if written != total:
         refuse(f"{written // width} rows, its shape is {list(entry.shape)}", entry.name)
 
