@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from .optim import OptimConfig
-from .packing import MIDDLE_TOKENS, MIDDLE_WEIGHT, TESTS_SHARE
 from .train import TrainConfig
 
 TOKENIZERS = {
@@ -194,11 +193,11 @@ def render_card(metrics: dict[str, Any], folder_name: str) -> str:
         middle=metrics["middle"],
         middle_line=line,
         advice=advice.format(gain=gain, ended=ended),
-        tests_share=TESTS_SHARE,
+        tests_share=metrics["packing"]["tests_share"],
         cases=metrics["infill"]["cases"],
         precision=optim.get("precision", "float32"),
-        middle_weight=MIDDLE_WEIGHT,
-        middle_tokens=MIDDLE_TOKENS,
+        middle_weight=metrics["packing"]["middle_weight"],
+        middle_tokens=metrics["packing"]["middle_tokens"],
         context=model["context"],
         half=model["context"] // 2,
         layers=model["layers"],

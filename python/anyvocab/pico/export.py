@@ -23,7 +23,7 @@ from .card import write_card
 from .data import Corpus, describe_source, load_corpus
 from .measure import measure
 from .model import ModelConfig, PicoLM
-from .packing import RoleIds
+from .packing import MIDDLE_TOKENS, MIDDLE_WEIGHT, TESTS_SHARE, RoleIds
 from .train import CHECKPOINT, TOKENIZER
 from .vocab import SPECIALS, save_tokenizer
 
@@ -158,6 +158,11 @@ def export(run: Path, folder: Path, corpus: Corpus | None = None) -> dict[str, A
         "model": stored.meta["model"],
         "train": stored.meta["train"],
         "progress": stored.meta["progress"],
+        "packing": {
+            "middle_tokens": MIDDLE_TOKENS,
+            "middle_weight": MIDDLE_WEIGHT,
+            "tests_share": TESTS_SHARE,
+        },
         "data": {
             "source": describe_source(),
             "digest": corpus.digest(),

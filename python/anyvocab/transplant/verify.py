@@ -235,11 +235,13 @@ def _model_checks(folder: Path, model: Any) -> Iterable[Check]:
             with torch.inference_mode():
                 logits = model(torch.from_numpy(some)[None]).logits[0].float()
             masses.append(logits.softmax(dim=-1)[:, silent].sum(dim=-1))
-        mass = float(torch.cat(masses).mean())
+        every = torch.cat(masses)
+        mass = float(every.mean())
         yield Check(
             "padding",
             mass < 1e-3,
-            f"{len(silent):,} unused rows have probability {mass:.1e} on average",
+            f"{len(silent):,} unused rows have probability {mass:.1e} on average, "
+            f"at most {float(every.max()):.1e}",
         )
     if predicts and model.can_generate():
         with torch.inference_mode():

@@ -4,6 +4,8 @@
 //! `cargo run --release -p anyvocab-core --example encode_speed tokenizer.json text [rounds]`
 #![allow(clippy::print_stdout)]
 
+mod clock;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +14,7 @@ use anyvocab_core::formats::tokenizer_json;
 use anyvocab_core::pipeline::{Encoder, Specials, Template};
 use anyvocab_core::{Limits, TokenId};
 
-/// CPU time of this thread; wall time where the system does not tell.
-fn cpu() -> Duration {
-    static START: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
-    std::fs::read_to_string("/proc/thread-self/schedstat")
-        .ok()
-        .and_then(|s| s.split(' ').next()?.parse().ok())
-        .map_or_else(|| START.elapsed(), Duration::from_nanos)
-}
+use clock::cpu;
 
 fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
     let start = cpu();

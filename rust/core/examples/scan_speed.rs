@@ -3,10 +3,13 @@
 //! `cargo run --release -p anyvocab-core --example scan_speed [folder of fixtures [folder of source code]]`
 #![allow(clippy::print_stdout)]
 
+mod clock;
+
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyvocab_core::pretoken::{Known, Scanner, ScannerVisitor, with_scanner};
+
+use clock::cpu;
 
 /// Number of pieces, and a checksum of their ends, so that no scanner's work can be left out.
 struct Cut<'t>(&'t [u8]);
@@ -15,15 +18,6 @@ impl ScannerVisitor<(usize, usize)> for Cut<'_> {
     fn visit<S: Scanner>(self, scanner: S) -> (usize, usize) {
         scanner.pieces(self.0).fold((0, 0), |(pieces, sum), end| (pieces + 1, sum ^ end))
     }
-}
-
-/// CPU time of this thread; wall time where the system does not tell.
-fn cpu() -> Duration {
-    static START: std::sync::LazyLock<std::time::Instant> = std::sync::LazyLock::new(std::time::Instant::now);
-    std::fs::read_to_string("/proc/thread-self/schedstat")
-        .ok()
-        .and_then(|s| s.split(' ').next()?.parse().ok())
-        .map_or_else(|| START.elapsed(), Duration::from_nanos)
 }
 
 fn concatenated(folder: &Path, extension: &str) -> Vec<u8> {
