@@ -41,7 +41,7 @@ const NOT_CANONICAL: u8 = 3;
 const MEMORY_BITS: u32 = 16;
 
 /// The rank of a symbol that no merge made: before all ranks.
-const BASE: i64 = -1;
+pub(super) const BASE: i64 = -1;
 
 /// The tables of the search.
 pub(crate) struct Linear {
@@ -69,6 +69,16 @@ pub(crate) struct LinearScratch {
     /// Key `left << 32 | right`, with its answer in `answers`.
     keys: Vec<u64>,
     answers: Vec<bool>,
+}
+
+impl LinearScratch {
+    /// Makes room to remember pairs, once.
+    pub(super) fn prepare(&mut self) {
+        if self.keys.is_empty() {
+            self.keys = vec![u64::MAX; 1 << MEMORY_BITS];
+            self.answers = vec![false; 1 << MEMORY_BITS];
+        }
+    }
 }
 
 impl Linear {
@@ -106,7 +116,12 @@ impl Linear {
         &self.bytes[start as usize..end as usize]
     }
 
-    fn len(&self, id: TokenId) -> usize {
+    /// One more than the largest id.
+    pub(super) fn ids(&self) -> usize {
+        self.ranges.len()
+    }
+
+    pub(super) fn len(&self, id: TokenId) -> usize {
         let (start, end) = self.ranges[id as usize];
         (end - start) as usize
     }
@@ -124,10 +139,7 @@ impl Linear {
         let before = out.len();
         linear.dead.clear();
         linear.dead.resize(text.len() / 64 + 1, 0);
-        if linear.keys.is_empty() {
-            linear.keys = vec![u64::MAX; 1 << MEMORY_BITS];
-            linear.answers = vec![false; 1 << MEMORY_BITS];
-        }
+        linear.prepare();
         let mut at = 0;
         let mut candidate = self.longest(text, at);
         while at < text.len() {
@@ -176,7 +188,7 @@ impl Linear {
         NO_TOKEN
     }
 
-    fn is_canonical(
+    pub(super) fn is_canonical(
         &self,
         tables: (&MergeTable, &Symbols),
         id: TokenId,
@@ -239,19 +251,24 @@ impl Linear {
         self.states[id as usize].load(Ordering::Acquire)
     }
 
+    /// Whether a token is known to be canonical and its ranks to rise all the way up from its symbols.
+    pub(super) fn rises(&self, id: TokenId) -> bool {
+        self.states[id as usize].load(Ordering::Acquire) == RISING
+    }
+
     /// The rank of the merge that makes a token; [`BASE`] for an initial symbol.
-    fn rank(&self, id: TokenId) -> i64 {
+    pub(super) fn rank(&self, id: TokenId) -> i64 {
         match self.parts[id as usize].load(Ordering::Acquire) {
             u64::MAX => BASE,
             _ => i64::from(self.ranks[id as usize].load(Ordering::Acquire)),
         }
     }
 
-    fn left_part(&self, id: TokenId) -> TokenId {
+    pub(super) fn left_part(&self, id: TokenId) -> TokenId {
         (self.parts[id as usize].load(Ordering::Acquire) >> 32) as TokenId
     }
 
-    fn right_part(&self, id: TokenId) -> TokenId {
+    pub(super) fn right_part(&self, id: TokenId) -> TokenId {
         (self.parts[id as usize].load(Ordering::Acquire) & 0xFFFF_FFFF) as TokenId
     }
 
@@ -284,7 +301,8 @@ impl Linear {
         }
     }
 
-    fn is_pair(
+    /// Whether two canonical tokens are canonical as a pair.
+    pub(super) fn is_pair(
         &self,
         (table, symbols): (&MergeTable, &Symbols),
         (left, right): (TokenId, TokenId),
@@ -298,8 +316,7 @@ impl Linear {
         if linear.keys[slot] == key {
             return linear.answers[slot];
         }
-        let rises = |id: TokenId| self.states[id as usize].load(Ordering::Acquire) == RISING;
-        let answer = if rises(left) && rises(right) {
+        let answer = if self.rises(left) && self.rises(right) {
             !self.is_bridged(table, left, right)
         } else {
             linear.pair.clear();

@@ -3,6 +3,7 @@
 //! [`reference`] is the definition. [`merge`] follows it with a scan or a heap; [`cuts`] finds the places where a text
 //! may be cut without changing a single id, so that most of it is short and repeats.
 
+mod adjacent;
 mod cuts;
 mod linear;
 mod merge;
@@ -26,6 +27,7 @@ use crate::ids::TokenId;
 use cuts::Cuts;
 use linear::{Linear, LinearScratch};
 use merge::{BytePairs, MergeScratch, SCAN_MAX};
+pub use adjacent::{Adjacent, AdjacentScratch};
 pub(crate) use symbols::byte_token_value;
 use symbols::{Symbol, Symbols};
 use table::MergeTable;

@@ -93,6 +93,29 @@ impl MergeTable {
         }
     }
 
+    /// Every pair that merges, with its rank; in no order.
+    pub(crate) fn pairs(&self) -> Vec<(TokenId, TokenId, u32)> {
+        let halves = |key: u64, bits: u32| ((key >> bits) as TokenId, (key & ((1 << bits) - 1)) as TokenId);
+        match &self.sorted {
+            Some(Sorted(all)) => all
+                .iter()
+                .map(|&(key, rank, _)| {
+                    let (left, right) = halves(key, 32);
+                    (left, right, rank)
+                })
+                .collect(),
+            None => self
+                .slots
+                .iter()
+                .filter(|&&slot| slot != EMPTY)
+                .map(|&slot| {
+                    let (left, right) = halves(slot >> RANK_BITS, ID_BITS);
+                    (left, right, (slot & u64::from(MAX_PACKED_RANK)) as u32)
+                })
+                .collect(),
+        }
+    }
+
     /// What the pair, which merges with `rank`, merges to.
     #[inline(always)]
     pub(crate) fn product(&self, left: TokenId, right: TokenId, rank: u32) -> TokenId {

@@ -141,3 +141,37 @@ proptest! {
         prop_assert_eq!(ids, engine.encode_reference(bytes));
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn the_tokens_that_may_not_follow_a_token_are_those_with_which_bpe_makes_something_else(
+        picks in prop::collection::vec((0_usize..40, 0_usize..40), 1..40),
+        order in Just((0..40).collect::<Vec<usize>>()).prop_shuffle(),
+        sorted in any::<bool>(),
+    ) {
+        // In the order of the merges ranks rise, as in a trained table; shuffled, they need not.
+        let order = if sorted { (0..40).collect() } else { order };
+        let model = arbitrary(&picks, &order);
+        let engine = BpeEngine::new(&model, BpeInput::default()).unwrap();
+        let adjacent = engine.adjacent().unwrap();
+        let text = |id| model.vocab.iter().find(|(_, other)| *other == id).unwrap().0.to_vec();
+        let all: Vec<TokenId> = model.vocab.iter().map(|(_, id)| id).filter(|&id| Some(id) != model.unk).collect();
+        let mut canonical: Vec<_> = adjacent.canonical().iter().copied().filter(|&id| Some(id) != model.unk).collect();
+        canonical.sort_unstable();
+        let expected: Vec<_> = all.into_iter().filter(|&id| engine.encode_reference(&text(id)) == [id]).collect();
+        prop_assert_eq!(&canonical, &expected);
+        let mut scratch = AdjacentScratch::default();
+        for &left in &canonical {
+            let mut listed = HashSet::new();
+            engine.bridged(&adjacent, left, &mut scratch, |right| { listed.insert(right); });
+            for &right in &canonical {
+                let both = [text(left), text(right)].concat();
+                let pair = engine.encode_reference(&both) == [left, right];
+                prop_assert_eq!(listed.contains(&right), !pair, "{} {}", left, right);
+                prop_assert_eq!(engine.is_pair(&adjacent, left, right, &mut scratch), pair);
+            }
+        }
+    }
+}
