@@ -5,12 +5,15 @@
 
 pub mod bpe;
 pub mod bytetrie;
+pub mod cover;
 pub mod decode;
 pub mod error;
 pub mod formats;
 pub mod ids;
+pub mod index;
 pub mod limits;
 pub mod normalize;
+pub mod numerics;
 pub mod pipeline;
 pub mod pretoken;
 pub mod trie;

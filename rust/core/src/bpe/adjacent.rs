@@ -115,20 +115,9 @@ impl BpeEngine {
     }
 
     /// Whether two neighbouring tokens, each canonical, are what BPE makes of their bytes.
-    pub fn is_pair(
-        &self,
-        adjacent: &Adjacent,
-        left: TokenId,
-        right: TokenId,
-        scratch: &mut AdjacentScratch,
-    ) -> bool {
+    pub fn is_pair(&self, adjacent: &Adjacent, left: TokenId, right: TokenId, scratch: &mut AdjacentScratch) -> bool {
         scratch.linear.prepare();
-        adjacent.linear.is_pair(
-            (&self.table, &self.symbols),
-            (left, right),
-            &mut scratch.linear,
-            &mut scratch.merging,
-        )
+        adjacent.linear.is_pair((&self.table, &self.symbols), (left, right), &mut scratch.linear, &mut scratch.merging)
     }
 
     /// Calls `each` with every token that may not follow `left`, some of them more than once.

@@ -24,10 +24,10 @@ use crate::decode::byte_alphabet;
 use crate::error::Result;
 use crate::formats::{Bpe, Merge, Spellings, Symbols as SymbolKind};
 use crate::ids::TokenId;
+pub use adjacent::{Adjacent, AdjacentScratch};
 use cuts::Cuts;
 use linear::{Linear, LinearScratch};
 use merge::{BytePairs, MergeScratch, SCAN_MAX};
-pub use adjacent::{Adjacent, AdjacentScratch};
 pub(crate) use symbols::byte_token_value;
 use symbols::{Symbol, Symbols};
 use table::MergeTable;
@@ -129,6 +129,16 @@ impl BpeEngine {
             table,
             symbols,
         })
+    }
+
+    /// Whether a pretoken that is a token is that token, whatever its merges make of it.
+    pub fn ignores_merges(&self) -> bool {
+        self.whole.is_some()
+    }
+
+    /// Whether a character of the input is a symbol, so that it never falls back to byte tokens.
+    pub fn knows_char(&self, c: char) -> bool {
+        self.symbols.knows_char(c)
     }
 
     /// The id of a pretoken that is emitted whole, without merging (`ignore_merges`).

@@ -267,6 +267,14 @@ impl Symbols {
         start.unwrap_or(at)..at
     }
 
+    /// Whether a character of the input has a symbol; `false` for a model of bytes.
+    pub(crate) fn knows_char(&self, c: char) -> bool {
+        match &self.alphabet {
+            Alphabet::Bytes(_) => false,
+            Alphabet::Chars(chars) => self.char_symbol(chars, c, false, false) != NO_TOKEN,
+        }
+    }
+
     fn char_symbol(&self, chars: &Chars, c: char, first: bool, last: bool) -> TokenId {
         let place = if self.affixed { place_of(first, last) as usize } else { 0 };
         if c.is_ascii() {

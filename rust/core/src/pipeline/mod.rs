@@ -35,7 +35,7 @@ pub use added::Specials;
 pub use engine::Cancel;
 pub use general::WithOffsets;
 pub use incremental::Incremental;
-pub(crate) use shape::{is_byte_level, mark_of};
+pub(crate) use shape::{is_byte_level, mark_of, normalizer_steps, puts_a_space_first};
 
 /// Whether the ids of the post-processor's template go around a text's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -374,6 +374,38 @@ impl Encoder {
             self.engine.piece(text, at, end, scratch, sink);
             at = end;
         }
+    }
+
+    /// The BPE model, where it is one.
+    pub(crate) fn bpe(&self) -> Option<&crate::bpe::BpeEngine> {
+        match &self.engine {
+            Engine::Bpe(engine) => Some(engine),
+            _ => None,
+        }
+    }
+
+    /// Whether the model reads spaces as they are and a text is one pretoken.
+    pub(crate) fn is_marked(&self) -> bool {
+        matches!(self.path, Path::Marked(_))
+    }
+
+    /// The ids of one pretoken, written as the model reads it.
+    pub(crate) fn encode_piece_ids(&self, piece: &[u8]) -> Vec<TokenId> {
+        let mut ids = Vec::new();
+        let mut scratch = self.pool.take();
+        self.engine.encode(piece, &mut scratch, &mut ids);
+        self.pool.give(scratch);
+        ids
+    }
+
+    /// The ids of a text in which special tokens are ordinary text; without a space that the tokenizer puts in front, if
+    /// the text has it already.
+    pub(crate) fn encode_as_text(&self, text: &[u8]) -> Result<Vec<TokenId>> {
+        let text = match text {
+            [b' ', rest @ ..] if puts_a_space_first(&self.description) => rest,
+            _ => text,
+        };
+        self.encode(text, Specials::Text, Template::Without)
     }
 
     /// Whether `ids` are what the tokenizer itself makes of their bytes: `encode(decode(ids)) == ids`.

@@ -10,10 +10,12 @@ mod onig_class;
 mod onig_literal;
 pub mod reference;
 pub mod splitter;
+pub mod streaming;
 pub mod tree;
 
 pub use known::{Known, Pieces, Scanner, ScannerVisitor, recognise, with_scanner};
 pub use splitter::{Flavour, Matches, Splitter};
+pub use streaming::{StateId, Streaming};
 
 #[cfg(test)]
 mod pattern_tests;

@@ -31,6 +31,7 @@ use crate::formats::description::{PreTokenizer, PrependScheme};
 use crate::limits::Limits;
 use crate::normalize::{Span, View};
 
+pub(in crate::pretoken) use classes::is_punctuation;
 use cut::Cut;
 use rewrite::Rewrite;
 

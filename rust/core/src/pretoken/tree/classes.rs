@@ -21,7 +21,7 @@ static WORD: LazyLock<CharSet> = LazyLock::new(|| {
 
 /// ASCII punctuation and Unicode's category P, as of Unicode 8.
 #[inline]
-pub(super) fn is_punctuation(c: char) -> bool {
+pub(in crate::pretoken) fn is_punctuation(c: char) -> bool {
     if c.is_ascii() { c.is_ascii_punctuation() } else { PUNCTUATION.contains(c) }
 }
 

@@ -1,0 +1,131 @@
+//! The contexts of the marginal law that were not looked at: their weight bounds what they could add.
+
+use std::sync::Arc;
+
+use super::log_add;
+use super::model::{CoverModel, Law};
+use super::node::Node;
+use super::state::{Alive, Sums, Values, row_of};
+use super::sums::{Look, Slice};
+use crate::index::{Interval, Logits};
+
+/// Contexts that are kept to be looked at later; the weight of lighter ones is only added up.
+const KEPT: usize = 4096;
+
+/// Contexts that are asked for at a time.
+const AT_ONCE: usize = 64;
+
+/// Contexts not looked at.
+#[derive(Clone)]
+pub(super) struct Frontier {
+    /// With known weights, in no order.
+    nodes: Vec<Arc<Node>>,
+    /// The log mass of those that are no longer kept.
+    lost: f64,
+    /// How many were looked at since the last byte.
+    evaluated: usize,
+}
+
+fn weight(node: &Arc<Node>) -> f64 {
+    node.weight().unwrap_or(f64::NEG_INFINITY)
+}
+
+impl Frontier {
+    pub(super) fn new(root: Arc<Node>) -> Self {
+        Self { nodes: vec![root], lost: f64::NEG_INFINITY, evaluated: 0 }
+    }
+
+    /// Takes new contexts; called once per byte.
+    pub(super) fn extend(&mut self, born: Vec<Arc<Node>>) {
+        self.evaluated = 0;
+        self.add(born);
+    }
+
+    fn add(&mut self, born: Vec<Arc<Node>>) {
+        self.nodes.extend(born.into_iter().filter(|node| weight(node) > f64::NEG_INFINITY));
+        if self.nodes.len() > 2 * KEPT {
+            self.nodes.sort_by(|a, b| weight(b).total_cmp(&weight(a)).then(a.id().cmp(&b.id())));
+            for node in self.nodes.drain(KEPT..) {
+                self.lost = log_add(self.lost, weight(&node));
+            }
+        }
+    }
+
+    /// The log mass of all that was not looked at.
+    pub(super) fn log_mass(&self) -> f64 {
+        self.nodes.iter().map(weight).fold(self.lost, log_add)
+    }
+
+    /// The weightiest contexts, as long as what would be left is more than the law lets be missing.
+    pub(super) fn choose(&mut self, model: &CoverModel, alive: &[Alive]) -> Vec<Arc<Node>> {
+        let Law::Marginal { eps, budget } = model.law else { return Vec::new() };
+        let mut sums = Sums::new();
+        for one in alive {
+            one.add(model, &mut sums);
+        }
+        let known = sums.total();
+        self.nodes.sort_by(|a, b| weight(b).total_cmp(&weight(a)).then(a.id().cmp(&b.id())));
+        // Lightest first: how many may stay.
+        let mut left = self.lost;
+        let mut wanted = self.nodes.len();
+        while wanted > 0 {
+            left = log_add(left, weight(&self.nodes[wanted - 1]));
+            if (left - log_add(known, left)).exp() > eps {
+                break;
+            }
+            wanted -= 1;
+        }
+        let room = budget.saturating_sub(self.evaluated).min(AT_ONCE);
+        self.nodes[..wanted.min(room)].to_vec()
+    }
+
+    /// Looks at one: reads the rest of the prefix with its tokens. What ends inside or at the end of it joins the frontier.
+    pub(super) fn expand(
+        &mut self,
+        model: &Arc<CoverModel>,
+        node: Arc<Node>,
+        (text, look, logits): (&[u8], Look, Logits<'_>),
+    ) -> Option<Alive> {
+        self.nodes.retain(|other| !Arc::ptr_eq(other, &node));
+        self.evaluated += 1;
+        let norm = look.seen.norm;
+        let step = |child: &Arc<Node>| {
+            let logit = logits.get(child.token() as usize).map_or(f64::NEG_INFINITY, f64::from);
+            let _ = child.step.set(logit - norm);
+        };
+        let mut born = Vec::new();
+        for &id in &model.latents {
+            let child = Node::child(&node, id, 0, Vec::new());
+            step(&child);
+            born.push(child);
+        }
+        let rest = &text[node.pos()..];
+        let mut at = model.index.root();
+        let mut depth = 0;
+        for &byte in rest {
+            at = model.index.narrow(at, depth, byte);
+            depth += 1;
+            let ending = model.index.ending(at, depth);
+            for place in ending.lo..ending.hi {
+                if let Some(child) = model.child(&node, model.index.id(place)) {
+                    step(&child);
+                    born.push(child);
+                }
+            }
+            at = Interval { lo: ending.hi.max(at.lo), hi: at.hi };
+            if at.is_empty() {
+                break;
+            }
+        }
+        self.add(born);
+        if at.is_empty() {
+            return None;
+        }
+        let (ends, values) = if rest.is_empty() {
+            (true, Values::Row(row_of(logits), Arc::new(*look.bytes)))
+        } else {
+            (node.lead && text.len() == 1, Values::Slice(Slice::new(model, logits, at)))
+        };
+        Some(Alive { node, at, depth, ends, mask: look.mask, values })
+    }
+}

@@ -1,0 +1,72 @@
+//! What a context is in the middle of: the open pretoken, under each hypothesis about where it began.
+
+use super::added::Runs;
+use crate::ids::TokenId;
+use crate::pretoken::streaming::StateId;
+
+/// Bytes of a character that byte tokens have begun to spell: at most three, behind a leading 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Pending(u32);
+
+impl Pending {
+    pub(super) const NONE: Self = Self(1);
+
+    pub(super) fn bytes(self) -> ([u8; 4], usize) {
+        let len = (31 - self.0.leading_zeros()) as usize / 8;
+        let mut bytes = [0; 4];
+        bytes[..len].copy_from_slice(&self.0.to_be_bytes()[4 - len..]);
+        (bytes, len)
+    }
+
+    /// With one byte more; a character has four at most, and a complete one is never pending.
+    pub(super) fn with(self, byte: u8) -> Self {
+        Self((self.0 << 8) | u32::from(byte))
+    }
+}
+
+/// The tokens of the open pretoken, as far as the next one depends on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Tail {
+    /// There is none yet: the pretoken begins here.
+    Fresh,
+    /// BPE looks at the last one, and at a character that byte tokens have begun.
+    Bpe {
+        /// The last token.
+        last: TokenId,
+        /// What its character still lacks.
+        pending: Pending,
+        /// Whether there are more.
+        many: bool,
+    },
+    /// A token that merges do not make: the pretoken is this token and ends here (`ignore_merges`).
+    Whole,
+    /// The pretoken has to be encoded again.
+    Again,
+}
+
+/// One hypothesis: where the open pretoken began, and what must hold of the text to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Group {
+    /// Where the pretoken began, in tokens from the root.
+    pub(super) start: u32,
+    /// The cutting machine.
+    pub(super) stream: StateId,
+    /// Added tokens that must not be completed.
+    pub(super) runs: Runs,
+    /// The tokens of the pretoken.
+    pub(super) tail: Tail,
+    /// Whether the segment between added tokens is still empty.
+    pub(super) empty: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pending;
+
+    #[test]
+    fn pending_bytes_are_kept_in_order() {
+        assert_eq!(Pending::NONE.bytes(), ([0; 4], 0));
+        assert_eq!(Pending::NONE.with(0).bytes(), ([0; 4], 1));
+        assert_eq!(Pending::NONE.with(0xF0).with(0x9F).with(0x00).bytes(), ([0xF0, 0x9F, 0, 0], 3));
+    }
+}

@@ -1,0 +1,411 @@
+//! Sums of probabilities over the sorted tokens.
+//!
+//! Logits come in the order of ids and are read twice: once in that order, for their maximum and for what is no number,
+//! and once in the order of places, where the exponentials are added as they are made. Nothing of the vocabulary's
+//! size is stored.
+
+use super::logits::{Bf16, F16, F32, Format};
+use super::{BYTES, Bits, Interval, Logits, VocabIndex};
+use crate::numerics::{Arithmetic, Kernel, dispatch, exp_from_low, log_sum_exp};
+use crate::{Error, Result, TokenId};
+
+/// Numbers that are treated alike and at once; a short interval is filled up to a multiple of it.
+const BLOCK: usize = 32;
+/// Sums are kept in this many lanes whatever the machine has, so that all machines that fuse agree to the bit.
+const LANES: usize = 8;
+/// 2⁻⁹⁰⁰. A sum below it may have lost digits at the end of f64's range, and is made again with its own maximum. What a
+/// larger sum has too much or lacks is at most 3.4e-308 a token, below 2⁻¹⁰⁰ of it for all 2³² tokens.
+const SMALL: f64 = f64::from_bits((1023 - 900) << 52);
+/// The bits of a mask that belong to one block.
+const WHOLE: u64 = (1 << BLOCK) - 1;
+
+type Block = [f32; BLOCK];
+type Lanes = [f64; LANES];
+
+/// What one model state says about the first byte. Natural logarithms on the scale of the logits: subtract `log_all`
+/// for the model's log-probabilities, or `log_allowed` for those given that an allowed token follows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RootSums {
+    /// The largest logit of all rows.
+    pub max: f32,
+    /// Log mass of all rows: the normaliser of the model's softmax.
+    pub log_all: f64,
+    /// Log mass of the allowed tokens; minus infinity where nothing is allowed.
+    pub log_allowed: f64,
+    /// Log mass of the allowed tokens by first byte; minus infinity where there is none.
+    pub bytes: Box<[f64; BYTES]>,
+    /// The logits of the ids that were asked for, in their order.
+    pub counted: Vec<f64>,
+}
+
+/// Sums one state's logits by first byte.
+///
+/// `allowed` are the places that may follow, all of them where it is `None`; it does not change `log_all`. `counted` are
+/// ids whose logits are wanted beside the sums, the ids of END for one; each is in `log_all` already, as every row is.
+///
+/// Each mass is within `n ε` of itself for the n tokens in it. Whatever has a finite logit and is allowed
+/// has a finite log mass, however far below the maximum it lies. One thread, no allocation but the result;
+/// O(rows).
+///
+/// # Errors
+/// Another number of logits than the index has rows, NaN or plus infinity among them, nothing but minus infinity,
+/// or a counted id that has no row.
+pub fn root_sums(
+    index: &VocabIndex,
+    logits: Logits<'_>,
+    allowed: Option<&Bits>,
+    counted: &[TokenId],
+) -> Result<RootSums> {
+    if logits.len() != index.rows() {
+        return Err(Error::value(
+            "logits",
+            format!("{} rows, the index has {}", logits.len(), index.rows()),
+            "build the index with the number of rows of the model's output",
+        ));
+    }
+    let counted = counted.iter().map(|&id| counted_logit(logits, id)).collect::<Result<_>>()?;
+    let sums = match logits {
+        Logits::F32(rows) => dispatch(Root::<F32> { index, rows, allowed }),
+        Logits::Bf16(rows) => dispatch(Root::<Bf16> { index, rows, allowed }),
+        Logits::F16(rows) => dispatch(Root::<F16> { index, rows, allowed }),
+    };
+    let Some((max, all, bytes)) = sums else {
+        return Err(blame(logits));
+    };
+    let (max_log, log_allowed) = (f64::from(max), log_sum_exp(&bytes[..]));
+    Ok(RootSums { max, log_all: max_log + all.ln(), log_allowed, bytes, counted })
+}
+
+fn counted_logit(logits: Logits<'_>, id: TokenId) -> Result<f64> {
+    logits.get(id as usize).map(f64::from).ok_or_else(|| {
+        Error::value(
+            "counted",
+            format!("id {id} has no row: the logits have {}", logits.len()),
+            "name ids of the model",
+        )
+    })
+}
+
+/// Why the logits were refused.
+#[cold]
+fn blame(logits: Logits<'_>) -> Error {
+    for id in 0..logits.len() {
+        let logit = logits.get(id).unwrap_or(f32::NEG_INFINITY);
+        if !is_ordinary(logit) {
+            return Error::value(
+                "logits",
+                format!("id {id} has the logit {logit}"),
+                "look for an overflow in the model's output; minus infinity is the only infinity a logit may be",
+            );
+        }
+    }
+    Error::value("logits", "minus infinity for every id", "leave at least one token possible")
+}
+
+/// The logits of the places `at`, in their order, for [`slice_sums`] at any depth below.
+///
+/// The logits are those that [`root_sums`] took; a place or a row that is not there counts as minus infinity.
+pub fn gather(index: &VocabIndex, logits: Logits<'_>, at: Interval) -> Vec<f32> {
+    fn pick<F: Format>(ids: &[TokenId], rows: &[F::Raw]) -> Vec<f32> {
+        ids.iter().map(|&id| F::to_f32(rows.get(id as usize).copied().unwrap_or(F::NEVER))).collect()
+    }
+    let at_most = at.range().end.min(index.len());
+    let ids = index.ids().get(at.range().start..at_most).unwrap_or_default();
+    let mut values = match logits {
+        Logits::F32(rows) => pick::<F32>(ids, rows),
+        Logits::Bf16(rows) => pick::<Bf16>(ids, rows),
+        Logits::F16(rows) => pick::<F16>(ids, rows),
+    };
+    values.resize(at.range().len(), f32::NEG_INFINITY);
+    values
+}
+
+/// Log masses by next byte of the tokens of `at` that have one: `out` is overwritten, and their sum comes back.
+///
+/// The tokens of `at` share `depth` bytes. `values` are the logits of the places `held`, from [`gather`], and `at` lies
+/// in `held`. Minus infinity is the log mass of nothing. Those of `at` that end at `depth` are not counted: their mass
+/// is the [`interval_log_mass`] of [`VocabIndex::ending`].
+///
+/// Each mass is within `n ε` of itself for the n tokens in it, on whatever scale it lies. O(length of `at`).
+pub fn slice_sums(
+    index: &VocabIndex,
+    held: Interval,
+    values: &[f32],
+    at: Interval,
+    depth: u32,
+    allowed: Option<&Bits>,
+    out: &mut [f64; BYTES],
+) -> f64 {
+    out.fill(f64::NEG_INFINITY);
+    dispatch(Children { index, values: Held { from: held.lo as usize, values }, at, depth, allowed, out: &mut *out });
+    log_sum_exp(out)
+}
+
+/// Log mass of the allowed tokens of `at`; `values` are the logits of the places `held`, from [`gather`], and `at` lies
+/// in `held`. O(length of `at`).
+pub fn interval_log_mass(held: Interval, values: &[f32], at: Interval, allowed: Option<&Bits>) -> f64 {
+    dispatch(Whole { values: Held { from: held.lo as usize, values }, at, allowed })
+}
+
+/// Logits by place.
+trait Values: Copy {
+    /// The logits of the places from `lo` on, below `hi` and at most [`BLOCK`] of them; then minus infinity.
+    fn block(self, lo: usize, hi: usize) -> Block;
+}
+
+/// Logits by id, and the id by place.
+struct Rows<'a, F: Format> {
+    ids: &'a [TokenId],
+    rows: &'a [F::Raw],
+}
+
+impl<F: Format> Clone for Rows<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F: Format> Copy for Rows<'_, F> {}
+
+impl<F: Format> Values for Rows<'_, F> {
+    #[inline(always)]
+    fn block(self, lo: usize, hi: usize) -> Block {
+        let mut raw = [F::NEVER; BLOCK];
+        // The ids of an index have rows, and there are as many logits as rows: checked in `root_sums`.
+        if let Some(ids) = self.ids[lo..hi].first_chunk::<BLOCK>() {
+            for (to, &id) in raw.iter_mut().zip(ids) {
+                *to = self.rows[id as usize];
+            }
+        } else {
+            for (to, &id) in raw.iter_mut().zip(&self.ids[lo..hi]) {
+                *to = self.rows[id as usize];
+            }
+        }
+        let mut block = [0.0; BLOCK];
+        for (to, &raw) in block.iter_mut().zip(&raw) {
+            *to = F::to_f32(raw);
+        }
+        block
+    }
+}
+
+/// Logits of the places from `from` on.
+#[derive(Clone, Copy)]
+struct Held<'a> {
+    from: usize,
+    values: &'a [f32],
+}
+
+impl Values for Held<'_> {
+    #[inline(always)]
+    fn block(self, lo: usize, hi: usize) -> Block {
+        let mut block = [f32::NEG_INFINITY; BLOCK];
+        let values = lo.checked_sub(self.from).and_then(|from| self.values.get(from..)).unwrap_or_default();
+        if let (Some(values), true) = (values.first_chunk(), hi - lo >= BLOCK) {
+            return *values;
+        }
+        for (to, &value) in block.iter_mut().zip(values.iter().take(hi - lo)) {
+            *to = value;
+        }
+        block
+    }
+}
+
+/// Whether a logit may be what it is.
+#[inline(always)]
+fn is_ordinary(logit: f32) -> bool {
+    logit < f32::INFINITY
+}
+
+/// The larger one, where neither is NaN.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+/// The largest logit, if all of them are numbers or minus infinity and not all of them that.
+#[inline(always)]
+fn maximum<F: Format>(rows: &[F::Raw]) -> Option<f32> {
+    let (mut max, mut ordinary) = ([f32::NEG_INFINITY; BLOCK], [true; BLOCK]);
+    let mut add = |block: &[F::Raw; BLOCK]| {
+        for j in 0..BLOCK {
+            let logit = F::to_f32(block[j]);
+            max[j] = larger(logit, max[j]);
+            ordinary[j] &= is_ordinary(logit);
+        }
+    };
+    let (blocks, rest) = rows.as_chunks();
+    for block in blocks {
+        add(block);
+    }
+    let mut last = [F::NEVER; BLOCK];
+    last[..rest.len()].copy_from_slice(rest);
+    add(&last);
+    let max = max.into_iter().fold(f32::NEG_INFINITY, larger);
+    (ordinary == [true; BLOCK] && max > f32::NEG_INFINITY).then_some(max)
+}
+
+/// The allowed ones of the block at `place`, one bit each.
+#[inline(always)]
+fn mask(allowed: Option<&Bits>, place: usize) -> u64 {
+    // A place fits: an index has fewer than 2³² of them.
+    allowed.map_or(WHOLE, |bits| bits.word(place as u32) & WHOLE)
+}
+
+#[inline(always)]
+fn exponentials<A: Arithmetic>(block: &Block, max: f64) -> [f64; BLOCK] {
+    let mut out = [0.0; BLOCK];
+    for (to, &logit) in out.iter_mut().zip(block) {
+        *to = exp_from_low::<A>(f64::from(logit) - max);
+    }
+    out
+}
+
+#[inline(always)]
+fn add(lanes: &mut Lanes, terms: &[f64; BLOCK]) {
+    for terms in terms.as_chunks::<LANES>().0 {
+        for (lane, term) in lanes.iter_mut().zip(terms) {
+            *lane += term;
+        }
+    }
+}
+
+/// The terms whose bit is set; zero in place of the others.
+#[inline(always)]
+fn chosen(terms: &[f64; BLOCK], mask: u64) -> [f64; BLOCK] {
+    let mut out = [0.0; BLOCK];
+    for j in 0..BLOCK {
+        out[j] = if mask >> j & 1 == 1 { terms[j] } else { 0.0 };
+    }
+    out
+}
+
+#[inline(always)]
+fn total(lanes: Lanes) -> f64 {
+    let [a, b, c, d, e, f, g, h] = lanes;
+    ((a + e) + (c + g)) + ((b + f) + (d + h))
+}
+
+/// Adds `e^(logit - max)` of the places `lo..hi`: to `some` if allowed, to `rest` if not.
+#[inline(always)]
+fn add_range<A: Arithmetic>(
+    values: impl Values,
+    (lo, hi): (usize, usize),
+    allowed: Option<&Bits>,
+    max: f64,
+    some: &mut Lanes,
+    rest: &mut Lanes,
+) {
+    for lo in (lo..hi).step_by(BLOCK) {
+        let terms = exponentials::<A>(&values.block(lo, hi), max);
+        match mask(allowed, lo) {
+            WHOLE => add(some, &terms),
+            0 => add(rest, &terms),
+            mask => {
+                add(some, &chosen(&terms, mask));
+                add(rest, &chosen(&terms, !mask));
+            }
+        }
+    }
+}
+
+/// Log mass of the allowed of the places `lo..hi`, with their own maximum subtracted.
+#[inline(always)]
+fn log_mass<A: Arithmetic>(values: impl Values, (lo, hi): (usize, usize), allowed: Option<&Bits>) -> f64 {
+    let masked = |lo: usize| {
+        let (mut block, mask) = (values.block(lo, hi), mask(allowed, lo));
+        if mask != WHOLE {
+            for (j, logit) in block.iter_mut().enumerate() {
+                *logit = if mask >> j & 1 == 1 { *logit } else { f32::NEG_INFINITY };
+            }
+        }
+        block
+    };
+    let mut max = [f32::NEG_INFINITY; BLOCK];
+    for lo in (lo..hi).step_by(BLOCK) {
+        for (max, logit) in max.iter_mut().zip(masked(lo)) {
+            *max = larger(logit, *max);
+        }
+    }
+    let max = f64::from(max.into_iter().fold(f32::NEG_INFINITY, larger));
+    if max == f64::NEG_INFINITY {
+        return max;
+    }
+    let mut sum = [0.0; LANES];
+    for lo in (lo..hi).step_by(BLOCK) {
+        add(&mut sum, &exponentials::<A>(&masked(lo), max));
+    }
+    max + total(sum).ln()
+}
+
+pub(super) struct Root<'a, F: Format> {
+    pub(super) index: &'a VocabIndex,
+    pub(super) rows: &'a [F::Raw],
+    pub(super) allowed: Option<&'a Bits>,
+}
+
+impl<F: Format> Kernel for Root<'_, F> {
+    /// The maximum, the sum of all `e^(logit - maximum)`, and the log masses by first byte; `None` for logits that
+    /// [`blame`] explains.
+    type Output = Option<(f32, f64, Box<[f64; BYTES]>)>;
+
+    #[inline(always)]
+    fn run<A: Arithmetic>(self) -> Self::Output {
+        let max = maximum::<F>(self.rows)?;
+        let log_max = f64::from(max);
+        let values = Rows::<F> { ids: &self.index.ids, rows: self.rows };
+        let mut bytes = Box::new([f64::NEG_INFINITY; BYTES]);
+        let (mut all, mut rest) = (0.0, [0.0; LANES]);
+        for (byte, out) in bytes.iter_mut().enumerate() {
+            let places = (self.index.roots[byte] as usize, self.index.roots[byte + 1] as usize);
+            let mut some = [0.0; LANES];
+            add_range::<A>(values, places, self.allowed, log_max, &mut some, &mut rest);
+            let sum = total(some);
+            all += sum;
+            *out = if sum >= SMALL { log_max + sum.ln() } else { log_mass::<A>(values, places, self.allowed) };
+        }
+        let others = Rows::<F> { ids: &self.index.others, rows: self.rows };
+        {
+            let mut some = [0.0; LANES];
+            add_range::<A>(others, (0, others.ids.len()), None, log_max, &mut some, &mut rest);
+            all += total(some);
+        };
+        Some((max, all + total(rest), bytes))
+    }
+}
+
+struct Children<'a> {
+    index: &'a VocabIndex,
+    values: Held<'a>,
+    at: Interval,
+    depth: u32,
+    allowed: Option<&'a Bits>,
+    out: &'a mut [f64; BYTES],
+}
+
+impl Kernel for Children<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<A: Arithmetic>(self) {
+        for (byte, child) in self.index.children(self.at, self.depth) {
+            let places = (child.lo as usize, child.hi as usize);
+            self.out[usize::from(byte)] = log_mass::<A>(self.values, places, self.allowed);
+        }
+    }
+}
+
+struct Whole<'a> {
+    values: Held<'a>,
+    at: Interval,
+    allowed: Option<&'a Bits>,
+}
+
+impl Kernel for Whole<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<A: Arithmetic>(self) -> f64 {
+        log_mass::<A>(self.values, (self.at.lo as usize, self.at.hi as usize), self.allowed)
+    }
+}
