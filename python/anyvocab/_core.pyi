@@ -88,3 +88,58 @@ class IncrementalEncoder:
     def stable(self) -> int:
         """How many leading ids no further byte can change."""
     def __len__(self) -> int: ...
+
+_Contexts = tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.uint32]]
+
+@final
+class CoverModel:
+    """A vocabulary under a law: which token may follow a context, and what ids are for."""
+
+    def __new__(
+        cls,
+        tokenizer: Tokenizer,
+        rows: int,
+        law: str,
+        policies: list[tuple[int, str]],
+        *,
+        eps: float = 0.0,
+        budget: int = 64,
+    ) -> CoverModel: ...
+    @property
+    def reencoded(self) -> str | None:
+        """What part of the tokenizer has no exact streaming form; None when all is exact."""
+    def start(self, first: bool) -> CoverState: ...
+    def released(self) -> NDArray[np.uint64]:
+        """Numbers of contexts that nobody holds any more, since the last call."""
+
+@final
+class CoverState:
+    """A byte prefix under a law; not safe to share between threads."""
+
+    def push(self, bytes: bytes) -> None: ...
+    def rollback(self, count: int) -> None: ...
+    def fork(self) -> CoverState: ...
+    def needed(self, mass_only: bool) -> _Contexts:
+        """Contexts whose logits are wanted, parents first: numbers, parents' numbers, tokens."""
+    def feed(
+        self, id: int, row: NDArray[np.float32] | NDArray[np.uint16], *, half: str = "bfloat16"
+    ) -> None: ...
+    def logprobs(self) -> NDArray[np.float64]: ...
+    def log_mass(self) -> float: ...
+    def missing_mass(self) -> float: ...
+    def covers(self, most: int) -> list[tuple[list[int], int, float, list[tuple[int, float]]]]:
+        """(tokens, open bytes, log mass, [(token over the end, log mass)]), weightiest first."""
+    def pick(self, u: float) -> tuple[NDArray[np.uint32], float] | None: ...
+    def text(self) -> bytes: ...
+    def __len__(self) -> int: ...
+    def sweep(self, text: bytes) -> Sweep: ...
+
+@final
+class Sweep:
+    """All positions of a known text behind a prefix."""
+
+    def needed(self) -> _Contexts: ...
+    def feed(
+        self, id: int, row: NDArray[np.float32] | NDArray[np.uint16], *, half: str = "bfloat16"
+    ) -> None: ...
+    def logprobs(self) -> NDArray[np.float64]: ...

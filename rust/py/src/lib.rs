@@ -1,5 +1,6 @@
 //! The extension module `anyvocab._core`: extract, detach, convert. No algorithm lives here.
 
+mod cover;
 mod door;
 mod error;
 mod incremental;
@@ -12,6 +13,8 @@ use pyo3::prelude::*;
 mod _core {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::cover::{CoverModel, CoverState, Sweep};
     #[pymodule_export]
     use crate::incremental::IncrementalEncoder;
     #[pymodule_export]

@@ -29,6 +29,7 @@ mod masks;
 mod model;
 mod node;
 mod normal;
+mod pick;
 mod piece;
 pub mod reference;
 mod state;

@@ -420,7 +420,7 @@ impl CoverState {
         Ok(total)
     }
 
-    fn mass_of(&self, alive: &Alive) -> Result<f64> {
+    pub(super) fn mass_of(&self, alive: &Alive) -> Result<f64> {
         if alive.depth == 0 && self.frontier.is_none() {
             return alive.node.weight().ok_or_else(Self::missing);
         }
