@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from typing import Literal, TypeVar
 
 from anyvocab import errors
 
-__all__ = ["ContextTree", "Node"]
+__all__ = ["ContextTree", "Node", "chains"]
 
 _Row = TypeVar("_Row")
 
@@ -130,14 +130,27 @@ class ContextTree:
                 self.on_free(at)
             at = at.parent
 
-    def asked(self, handles: Sequence[int]) -> list[Node]:
+    def asked(
+        self, handles: Sequence[int], *, empty: Literal["allowed", "refused"] = "allowed"
+    ) -> list[Node]:
         """Return the distinct nodes of a request, in its order.
 
+        Args:
+            handles: What was asked for.
+            empty: Whether the empty context may be asked for.
+
         Raises:
-            InvalidValue: A handle is no live node.
+            InvalidValue: A handle is no live node, or the empty context is refused.
             LimitExceeded: A context is too long.
         """
         nodes = [self.node(handle) for handle in dict.fromkeys(handles)]
+        if empty == "refused" and self.top in nodes:
+            raise errors.build(
+                errors.InvalidValue,
+                "the empty context has no logits: the model reads at least one id",
+                field="nodes",
+                fix="begin with an id that texts begin with in training, a bos for example",
+            )
         longest = max(nodes, key=lambda node: node.depth, default=None)
         limit = self.max_context
         if longest is not None and limit is not None and longest.depth > limit:
@@ -209,3 +222,45 @@ class ContextTree:
             raise errors.build(
                 errors.InvalidValue, "the backend is closed", field="backend", fix="make a new one"
             )
+
+
+def chains(
+    asked: Iterable[Node], held: Container[int], *, at_branches: Literal["through", "end"]
+) -> list[list[Node]]:
+    """Return parent-child chains that hold every node asked for once, ancestors first.
+
+    The chains begin behind a node that is held, or behind the empty context, and hold whatever
+    lies between. Read one after another along a single path, they shorten it as little as they
+    can: a chain goes on to its deepest node, and what branches off it follows from the end.
+
+    Args:
+        asked: Nodes; none of them is the empty context.
+        held: Handles of nodes behind which reading can begin.
+        at_branches: Whether a chain goes on where the tree branches, or ends there.
+    """
+    children: dict[int, list[Node]] = {}
+    starts: list[Node] = []
+    marked: set[int] = set()
+    for node in sorted(asked, key=lambda node: -node.depth):
+        at = node
+        while at.handle not in marked:
+            marked.add(at.handle)
+            parent = at.parent
+            if parent is None or parent.parent is None or parent.handle in held:
+                starts.append(at)
+                break
+            children.setdefault(parent.handle, []).append(at)
+            at = parent
+    # A held node may itself be asked for: it is shallower than those behind it, and comes first.
+    stack = sorted(starts, key=lambda node: -node.depth)
+    found = []
+    while stack:
+        chain = [stack.pop()]
+        while below := children.get(chain[-1].handle):
+            if len(below) > 1 and at_branches == "end":
+                stack += below  # the first is the one with the deepest node, and is read last
+                break
+            stack += below[1:]
+            chain.append(below[0])
+        found.append(chain)
+    return found

@@ -122,5 +122,7 @@ class Network:
             if training:
                 self.model.train()
         self.forwards += 1
+        if caching == "off":
+            return logits, None
         returned = (getattr(output, name, None) for name in _CACHES)
         return logits, next((one for one in returned if one is not None), None)

@@ -22,7 +22,7 @@ import torch
 from transformers import cache_utils
 
 from anyvocab import errors
-from anyvocab.backends._contexts import Node
+from anyvocab.backends._contexts import Node, chains
 from anyvocab.backends._network import Network
 
 __all__ = ["Paths"]
@@ -93,51 +93,13 @@ class Paths:
     def rows(self, asked: list[Node]) -> Iterator[tuple[int, Any]]:
         """Yield the logits of the nodes asked for, and evaluate what they need."""
         wanted = {node.handle for node in asked}
-        for segment in self._segments(asked):
-            yield from self._read(segment, wanted)
-
-    # ------------------------------------------------------------------- what one pass reads
-
-    def _segments(self, asked: list[Node]) -> list[list[Node]]:
-        """Return chains that hold every node asked for once, ancestors first."""
-        children: dict[int, list[Node]] = {}
-        starts: list[Node] = []
-        marked: set[int] = set()
-        for node in sorted(asked, key=lambda node: -node.depth):
-            at = node
-            while at.handle not in marked:
-                marked.add(at.handle)
-                parent = at.parent
-                if parent is None or parent.parent is None or parent.handle in self._line_of:
-                    # Behind a cache or at the beginning; the parent itself may be asked for too.
-                    starts.append(at)
-                    break
-                children.setdefault(parent.handle, []).append(at)
-                at = parent
-        # A start below another start's chain follows it: shallower starts go first.
-        stack = sorted(starts, key=lambda node: -node.depth)
         limit = self.chunk
         if self.network.keeps == "all":
             limit = max(1, min(limit, self.logit_bytes // (self.network.rows * 4)))
-        segments = []
-        while stack:
-            at = stack.pop()
-            segment = [at]
-            while True:
-                below = children.get(segment[-1].handle, ())
-                if len(below) > 1 and self.mode == "snapshot":
-                    stack += below  # the deepest is the first in the list, and read last
-                    break
-                if not below:
-                    break
-                # The deepest goes on; the others come off it, the last ones first.
-                stack += below[1:]
-                if len(segment) >= limit:
-                    segments.append(segment)
-                    segment = []
-                segment.append(below[0])
-            segments.append(segment)
-        return segments
+        at_branches: Literal["through", "end"] = "end" if self.mode == "snapshot" else "through"
+        for chain in chains(asked, self._line_of, at_branches=at_branches):
+            for at in range(0, len(chain), limit):
+                yield from self._read(chain[at : at + limit], wanted)
 
     def _read(self, segment: list[Node], wanted: set[int]) -> Iterator[tuple[int, Any]]:
         """Read a segment; yield the rows of those of its nodes that were asked for."""

@@ -188,14 +188,7 @@ class TransformersBackend:
 
     def logits(self, nodes: Sequence[int]) -> Iterator[tuple[int, Any]]:
         """Yield the logits of every distinct node, (rows,), ancestors first."""
-        asked = self._tree.asked(nodes)
-        if any(node.parent is None for node in asked):
-            raise errors.build(
-                errors.InvalidValue,
-                "the empty context has no logits: the model reads at least one id",
-                field="nodes",
-                fix="begin with an id that texts begin with in training, a bos for example",
-            )
+        asked = self._tree.asked(nodes, empty="refused")
         return self._tree.hold_while(asked, self._engine.rows(asked))
 
     def release(self, node: int) -> None:
