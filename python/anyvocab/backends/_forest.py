@@ -228,10 +228,9 @@ def _plan(asked: list[Node]) -> list[Node]:
     Nodes to be read again come first, then the longest new chain in one piece, so that it becomes
     one run of slots, then what branches off it.
     """
-    asked = sorted(asked, key=lambda node: node.depth)
-    plan = [node for node in asked if node.slot >= 0]
+    plan = sorted((node for node in asked if node.slot >= 0), key=lambda node: node.depth)
     planned: set[int] = set()
-    for node in reversed(asked):
+    for node in sorted(asked, key=lambda node: -node.depth):
         chain = []
         at: Node | None = node
         while at is not None and at.parent is not None and at.slot < 0 and at.handle not in planned:
