@@ -74,6 +74,12 @@ class Vocabulary:
         """All token bytes in one buffer and offsets int64[n + 1]; holes are empty."""
     def ids_of(self, token: bytes) -> NDArray[np.uint32]: ...
     def ids_with_prefix(self, prefix: bytes) -> NDArray[np.uint32]: ...
+    def duplicates(self) -> list[list[int]]:
+        """The ids of every byte string that several share, ascending, by their first id."""
+    def twins_in(
+        self, source: Vocabulary, limit: int
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+        """Ids whose bytes `source` has below id `limit`, and the id there: of the same kind first."""
     def added_tokens(self) -> list[tuple[int, str, bool, bool, bool, bool, bool]]:
         """(id, content, single_word, lstrip, rstrip, normalized, special)."""
     def unreachable(self) -> NDArray[np.uint32]: ...

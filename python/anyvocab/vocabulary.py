@@ -268,12 +268,13 @@ class Vocabulary:
     def duplicates(self) -> dict[bytes, tuple[int, ...]]:
         """Return the byte strings that several ids share, each with its ids ascending.
 
-        Empty tokens are left out: see :meth:`empty`. O(V) time and memory.
+        Empty tokens are left out: see :meth:`empty`. In the order of their first id.
         """
-        shared: dict[bytes, list[int]] = {}
-        for id, token in self._tokens():
-            shared.setdefault(token, []).append(id)
-        return {token: tuple(ids) for token, ids in shared.items() if len(ids) > 1}
+        data, offsets = self._table
+        return {
+            data[offsets[ids[0]] : offsets[ids[0] + 1]]: tuple(ids)
+            for ids in self._core.duplicates()
+        }
 
     def partial_utf8(self) -> NDArray[np.uint32]:
         """Return the ids whose bytes are not valid UTF-8 on their own, ascending."""

@@ -116,6 +116,47 @@ def test_source_ids_without_a_row_are_no_match() -> None:
     assert found.source_of[258] == -1
 
 
+def by_search(source: av.Vocabulary, target: av.Vocabulary, rows: int) -> list[int]:
+    """The definition: every source id that has a row and the bytes, the best of them."""
+    theirs, ours = token_table(source)[:rows], token_table(target)
+    found = []
+    for id, token in enumerate(ours):
+        same = [one for one, other in enumerate(theirs) if token and other == token]
+        kind = target.kind(id)
+        best = [(source.kind(one) != kind, source.kind(one) == "byte", one) for one in same]
+        found.append(min(best, default=(False, False, -1))[2])
+    return found
+
+
+# `a` is a twin of `<0x61>`, ` a` one of `▁a`, `▁` one of ` ` and of `<0x20>`.
+PIECES = st.lists(st.sampled_from(["a", "b", "▁a", " a", "▁", " ", "ab", "▁b"]), unique=True)
+
+
+@given(PIECES, PIECES, st.integers(0, 300))
+@settings(max_examples=40, derandomize=True, deadline=None)
+def test_the_match_is_the_one_that_a_search_through_all_ids_finds(
+    one: list[str], other: list[str], rows: int
+) -> None:
+    source, target = (byte_fallback_tokenizer(pieces).vocabulary for pieces in (one, other))
+    found = match(source, target, source_rows=rows)
+    assert found.source_of.tolist() == by_search(source, target, rows)
+    for id, exact in enumerate(found.exact_kind.tolist()):
+        same = int(found.source_of[id])
+        assert exact == (same >= 0 and source.kind(same) == target.kind(id))
+
+
+@given(PIECES)
+@settings(max_examples=40, derandomize=True, deadline=None)
+def test_duplicates_are_what_a_dictionary_of_all_tokens_finds(pieces: list[str]) -> None:
+    vocabulary = byte_fallback_tokenizer(pieces).vocabulary
+    shared: dict[bytes, list[int]] = {}
+    for id, token in enumerate(token_table(vocabulary)):
+        if token:
+            shared.setdefault(token, []).append(id)
+    wanted = [(token, tuple(ids)) for token, ids in shared.items() if len(ids) > 1]
+    assert list(vocabulary.duplicates().items()) == wanted
+
+
 @pytest.mark.parametrize(
     ("pair", "shared"),
     [(("llama2", "llama3"), 26599), (("llama3", "llama2"), 26695), (("gpt2", "qwen2"), 42256)],

@@ -186,6 +186,44 @@ impl Vocabulary {
         })
     }
 
+    /// Ids with the same bytes, a slice for each byte string, ascending by bytes; empty tokens are left out.
+    fn groups(&self) -> impl Iterator<Item = &[TokenId]> {
+        let sorted = self.range(&[0], |_| true); // the empty string alone is less
+        sorted.chunk_by(|&a, &b| self.bytes.get(a) == self.bytes.get(b))
+    }
+
+    /// The ids of every byte string that several ids share, ascending, by their first id; empty tokens are left out.
+    /// O(V), and the sort of [`sorted`](Self::sorted) where nobody asked before.
+    pub fn duplicates(&self) -> Vec<&[TokenId]> {
+        let mut shared: Vec<_> = self.groups().filter(|ids| ids.len() > 1).collect();
+        shared.sort_unstable_by_key(|ids| ids[0]);
+        shared
+    }
+
+    /// The ids of `self` whose bytes `source` has below id `limit`, by their bytes, and the id there.
+    ///
+    /// Among several of `source` the first of the same kind, else the first that is no byte-fallback token, else the
+    /// first. Empty tokens have no twin. O(V of both), and two sorts where nobody asked before.
+    pub fn twins_in(&self, source: &Self, limit: usize) -> (Vec<TokenId>, Vec<TokenId>) {
+        let mut theirs = source.groups().peekable();
+        let (mut ids, mut twins) = (Vec::new(), Vec::new());
+        for mine in self.groups() {
+            let token = self.bytes.get(mine[0]);
+            while theirs.next_if(|group| source.bytes.get(group[0]) < token).is_some() {}
+            let Some(group) = theirs.next_if(|group| source.bytes.get(group[0]) == token) else { continue };
+            let usable = &group[..group.partition_point(|&id| (id as usize) < limit)];
+            let Some(any) = usable.iter().copied().min_by_key(|&id| (source.kind(id) == Kind::Byte, id)) else {
+                continue;
+            };
+            let of_kind = Kind::ALL.map(|kind| usable.iter().copied().find(|&id| source.kind(id) == kind));
+            for &id in mine {
+                ids.push(id);
+                twins.push(of_kind[self.kind(id) as usize].unwrap_or(any));
+            }
+        }
+        (ids, twins)
+    }
+
     /// What an id adds to a decoded text: its bytes, for control and unused ids their spelling.
     pub(crate) fn decoded(&self, id: TokenId) -> Option<&[u8]> {
         self.token_bytes(id).or_else(|| self.spelling(id))
@@ -335,5 +373,92 @@ fn mark_of(decoder: &Decoder) -> Option<char> {
             chars.next().filter(|_| chars.next().is_none())
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vocabulary(tokens: &[(&[u8], Kind)]) -> Vocabulary {
+        let mut this = Vocabulary {
+            kinds: tokens.iter().map(|&(_, kind)| kind).collect(),
+            bytes: Table::with_ids(tokens.len()),
+            spellings: Table::with_ids(tokens.len()),
+            sorted: OnceLock::new(),
+        };
+        for (id, (token, _)) in (0u32..).zip(tokens) {
+            this.bytes.set(id, |out| out.extend_from_slice(token));
+        }
+        this
+    }
+
+    fn twins(target: &Vocabulary, source: &Vocabulary, limit: usize) -> Vec<(TokenId, TokenId)> {
+        let (ids, twins) = target.twins_in(source, limit);
+        let mut pairs: Vec<_> = ids.into_iter().zip(twins).collect();
+        pairs.sort_unstable();
+        pairs
+    }
+
+    /// The definition: every id against every id.
+    fn by_search(target: &Vocabulary, source: &Vocabulary, limit: usize) -> Vec<(TokenId, TokenId)> {
+        let usable = |id: &TokenId| (*id as usize) < limit;
+        (0..target.len_u32())
+            .filter_map(|id| {
+                let token = target.token_bytes(id).filter(|token| !token.is_empty())?;
+                let same = (0..source.len_u32()).filter(usable).filter(|&one| source.token_bytes(one) == Some(token));
+                let rank = |&one: &TokenId| (source.kind(one) != target.kind(id), source.kind(one) == Kind::Byte, one);
+                same.min_by_key(rank).map(|one| (id, one))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_twin_of_the_same_kind_goes_first_and_a_byte_token_last() {
+        use Kind::{Added, Byte, Control, Text};
+        let source =
+            vocabulary(&[(b"a", Byte), (b"a", Text), (b"a", Text), (b"b", Byte), (b"c", Control), (b"", Text)]);
+        let target = vocabulary(&[(b"a", Text), (b"a", Byte), (b"a", Added), (b"b", Text), (b"c", Text), (b"", Text)]);
+        assert_eq!(twins(&target, &source, 6), [(0, 1), (1, 0), (2, 1), (3, 3)]);
+        assert_eq!(twins(&target, &source, 1), [(0, 0), (1, 0), (2, 0)]);
+        assert_eq!(twins(&target, &source, 0), []);
+    }
+
+    #[test]
+    fn twins_are_those_of_a_search_through_all_ids() {
+        // Two letters and lengths up to two: 7 byte strings for up to 40 ids, so most have twins.
+        let mut state = 0x9E37_79B9_7F4A_7C15u64;
+        let mut draw = |n: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % n
+        };
+        let strings: [&[u8]; 7] = [b"", b"a", b"b", b"aa", b"ab", b"ba", b"\xff\x00"];
+        for _ in 0..200 {
+            let mut one = || {
+                let tokens: Vec<_> =
+                    (0..draw(40)).map(|_| (strings[draw(7) as usize], Kind::ALL[draw(6) as usize])).collect();
+                vocabulary(&tokens)
+            };
+            let (target, source) = (one(), one());
+            for limit in [source.len(), source.len() / 2] {
+                assert_eq!(twins(&target, &source, limit), by_search(&target, &source, limit));
+            }
+        }
+    }
+
+    #[test]
+    fn duplicates_come_by_their_first_id_and_hold_no_empty_or_silent_token() {
+        use Kind::{Byte, Control, Text};
+        let tokens: [(&[u8], Kind); 8] = [
+            (b"z", Text),
+            (b"a", Text),
+            (b"", Text),
+            (b"a", Byte),
+            (b"", Text),
+            (b"z", Text),
+            (b"c", Control),
+            (b"c", Text),
+        ];
+        assert_eq!(vocabulary(&tokens).duplicates(), [&[0, 5][..], &[1, 3]]);
     }
 }

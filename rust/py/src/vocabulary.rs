@@ -20,6 +20,9 @@ pub(crate) struct Vocabulary {
 /// (id, content, single_word, lstrip, rstrip, normalized, special).
 type AddedRow = (TokenId, String, bool, bool, bool, bool, bool);
 
+/// Ids, and for each the id with the same bytes in another vocabulary.
+type Twins<'py> = (Bound<'py, PyArray1<TokenId>>, Bound<'py, PyArray1<TokenId>>);
+
 impl Vocabulary {
     pub(crate) fn new(core: Arc<vocab::Vocabulary>, encoder: Arc<Encoder>) -> Self {
         Self { core, encoder }
@@ -64,6 +67,15 @@ impl Vocabulary {
 
     fn ids_with_prefix<'py>(&self, py: Python<'py>, prefix: &[u8]) -> Bound<'py, PyArray1<TokenId>> {
         self.core.ids_with_prefix(prefix).to_vec().into_pyarray(py)
+    }
+
+    fn duplicates(&self, py: Python<'_>) -> PyResult<Vec<Vec<TokenId>>> {
+        door::short(py, || Ok(self.core.duplicates().into_iter().map(<[_]>::to_vec).collect()))
+    }
+
+    fn twins_in<'py>(&self, py: Python<'py>, source: &Self, limit: usize) -> PyResult<Twins<'py>> {
+        let (ids, twins) = door::short(py, || Ok(self.core.twins_in(&source.core, limit)))?;
+        Ok((ids.into_pyarray(py), twins.into_pyarray(py)))
     }
 
     fn added_tokens(&self) -> Vec<AddedRow> {
