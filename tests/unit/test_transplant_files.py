@@ -17,13 +17,11 @@ from anyvocab.testing import tiny_tokenizer
 from anyvocab.transplant.chat import ChatPlan
 from anyvocab.transplant.files import (
     Remapped,
-    TokenOrigin,
     config_files,
     generation_config,
     manifest,
     model_card,
     model_config,
-    token_origins,
     tokenizer_files,
     vocabulary_digest,
 )
@@ -388,34 +386,6 @@ def test_the_manifest_says_what_was_done_to_what() -> None:
     )
     assert document["unclaimed_source_ids"] == [0]
     assert list(document) == sorted(document)
-
-
-def test_every_token_has_a_line_that_says_where_its_row_is_from() -> None:
-    rows = [
-        TokenOrigin(104, "copied", [(104, 1.0)]),
-        TokenOrigin(0xC3, "composed", [(1, 0.25), (2, 0.75)], [(3, 1 / 3)]),
-        TokenOrigin(260, "fallback", reason="no counterpart"),
-    ]
-    data = token_origins(tiny_with("<|a|>"), rows)["swap_tokens.jsonl"]
-    lines = [json.loads(line) for line in data.splitlines()]
-    assert lines == [
-        {"id": 104, "kind": "text", "text": "h", "origin": "copied", "input": [[104, 1.0]]},
-        {
-            "id": 195,
-            "kind": "text",
-            "bytes": "c3",
-            "origin": "composed",
-            "input": [[1, 0.25], [2, 0.75]],
-            "output": [[3, 0.3333333]],
-        },
-        {
-            "id": 260,
-            "kind": "control",
-            "spelling": "<|a|>",
-            "origin": "fallback",
-            "reason": "no counterpart",
-        },
-    ]
 
 
 def card(**changes: object) -> str:

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from anyvocab import _core
 from anyvocab._save import _files
 from anyvocab.transplant.card import model_card
 from anyvocab.transplant.configs import Remapped, generation_config, model_config
-from anyvocab.transplant.identity import token_table
 from anyvocab.transplant.ids import IdTranslator
 from anyvocab.vocabulary import KINDS
 
@@ -29,22 +27,18 @@ if TYPE_CHECKING:
 __all__ = [
     "FORMAT_VERSION",
     "MANIFEST",
-    "ORIGINS",
     "Remapped",
     "SmallFiles",
-    "TokenOrigin",
     "config_files",
     "generation_config",
     "manifest",
     "model_card",
     "model_config",
-    "token_origins",
     "tokenizer_files",
     "vocabulary_digest",
 ]
 
 MANIFEST: Final = "swap.json"
-ORIGINS: Final = "swap_tokens.jsonl"
 FORMAT_VERSION: Final = 1
 
 _PLAIN_KINDS: Final = frozenset({"text", "byte", "hole"})
@@ -200,62 +194,6 @@ def manifest(
 def _vocabulary(tokenizer: Tokenizer) -> dict[str, object]:
     vocabulary = tokenizer.vocabulary
     return {"ids": len(vocabulary), "sha256": vocabulary_digest(vocabulary)}
-
-
-@dataclass(frozen=True, slots=True)
-class TokenOrigin:
-    """How one row of the new vocabulary was made.
-
-    Attributes:
-        id: The target id.
-        origin: `copied`, `role`, `composed`, ...
-        input: Source ids and weights of the input row; empty for a dense one.
-        output: The same for the output row.
-        reason: In words, where the origin does not say it all.
-    """
-
-    id: int
-    origin: str
-    input: Sequence[tuple[int, float]] = ()
-    output: Sequence[tuple[int, float]] = ()
-    reason: str = ""
-
-
-def token_origins(target: Tokenizer, origins: Iterable[TokenOrigin]) -> dict[str, bytes]:
-    """Return JSON lines: one token a line, in the order given.
-
-    A token's bytes are `text` where they are UTF-8, else `bytes` in hexadecimal digits; a control
-    token has its `spelling`.
-    """
-    vocabulary = target.vocabulary
-    tokens = token_table(vocabulary)
-    names = {vocabulary.kind_code(kind): kind for kind in KINDS}
-    kinds = [names[code] for code in vocabulary.kinds().tolist()]
-    number = lru_cache(1 << 16)(lambda weight: json.dumps(round(float(weight), 7)))
-    lines = []
-    # Put together by hand: an encoder's set-up for each line takes longer than the line.
-    for one in origins:
-        token = tokens[one.id]
-        if token is None:
-            spelling = (vocabulary.spelling(one.id) or b"").decode("utf-8", "replace")
-            name = f'"spelling":{_quoted(spelling)}'
-        else:
-            try:
-                name = f'"text":{_quoted(token.decode("utf-8"))}'
-            except UnicodeDecodeError:
-                name = f'"bytes":"{token.hex()}"'
-        line = f'{{"id":{one.id},"kind":"{kinds[one.id]}",{name},"origin":"{one.origin}"'
-        for side, pairs in (("input", one.input), ("output", one.output)):
-            if pairs:
-                listed = ",".join(f"[{id},{number(weight)}]" for id, weight in pairs)
-                line += f',"{side}":[{listed}]'
-        if one.reason:
-            line += f',"reason":{_quoted(one.reason)}'
-        lines.append(line + "}\n")
-    return {ORIGINS: "".join(lines).encode("utf-8", "surrogatepass")}
-
-
-_quoted = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _json(value: object) -> bytes:

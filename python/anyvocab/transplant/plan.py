@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -351,14 +350,19 @@ class SidePlan:
             () if self.amounts is None else tuple(map(float, self.amounts[id])),
         )
 
-    def heaviest(self, most: int) -> list[list[tuple[int, float]]]:
-        """Return for every row at most so many source ids with their weights, heaviest first."""
+    def heaviest(self, most: int) -> Combination:
+        """Return at most so many source rows of every row, heaviest first, earlier before later."""
         columns, weights = self.combination.columns, self.combination.weights
-        row = np.repeat(np.arange(len(self)), self.combination.lengths())
-        order = np.lexsort((-np.abs(weights), row))  # stable
-        pairs = list(zip(columns[order].tolist(), weights[order].tolist(), strict=True))
-        ends = self.combination.indptr.tolist()
-        return [pairs[start : min(end, start + most)] for start, end in pairwise(ends)]
+        lengths = self.combination.lengths()
+        row = np.repeat(np.arange(len(self)), lengths)
+        size = np.abs(weights)
+        if ((size[1:] > size[:-1]) & (row[1:] == row[:-1])).any():  # mostly they are in order
+            order = np.lexsort((-size, row))  # stable
+            columns, weights = columns[order], weights[order]
+        kept = np.minimum(lengths, most)
+        at = _spans(self.combination.indptr[:-1], kept)
+        indptr = np.concatenate(([0], np.cumsum(kept))).astype(np.int64)
+        return Combination(indptr, columns[at], weights[at])
 
     def counts(self) -> dict[str, int]:
         """Return how many rows have each origin, by its name in lower case."""
