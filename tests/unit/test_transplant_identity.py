@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 import anyvocab as av
 from anyvocab.testing import byte_alphabet, tiny_tokenizer
 from anyvocab.transplant.identity import decompose, fewest_tokens, match, token_table
+from anyvocab.transplant.ragged import ragged, scattered, select
 
 PICO = {name: av.Tokenizer.load(f"pico:{name}") for name in ("code-4k", "code-2k")}
 
@@ -191,6 +193,39 @@ def test_any_bytes_are_cut_exactly(token: bytes, name: str, apart: bool) -> None
     assert b"".join(table[id] or b"" for id in row) == (token if row else b"")
     assert row or (apart and len(token) == 1)
     assert not apart or len(row) != 1
+
+
+@settings(max_examples=100, derandomize=True, deadline=None)
+@given(
+    st.lists(st.one_of(st.binary(max_size=6), st.sampled_from([b" self", b"def", b"a", b""]))),
+    st.sampled_from([*PICO.values(), byte_fallback_tokenizer(["▁", "a", "▁a"])]),
+    st.one_of(st.none(), st.integers(0, 2048)),
+)
+def test_what_the_tokenizer_makes_of_the_bytes_is_taken_where_it_is_exact(
+    tokens: list[bytes], tokenizer: av.Tokenizer, rows: int | None
+) -> None:
+    table = token_table(tokenizer.vocabulary)[:rows]
+    for token, row in zip(tokens, decompose(tokenizer, tokens, rows=rows).to_list(), strict=True):
+        whole = tokenizer.encode(token, specials="text").tolist()
+        pieces = [table[id] if id < len(table) else None for id in whole]
+        if all(pieces) and b"".join(piece or b"" for piece in pieces) == token:
+            assert row == whole
+        else:
+            assert b"".join(table[id] or b"" for id in row) == (token if row else b"")
+
+
+def test_rows_of_different_lengths_are_selected_and_put_together() -> None:
+    rows = ragged([[1, 2], [], [3]])
+    assert select(rows, np.array([2, 0, 1, 2])).to_list() == [[3], [1, 2], [], [3]]
+    assert select(rows, np.array([], dtype=np.int64)).to_list() == []
+    others = (np.array([1]), ragged([[7, 8, 9]]))
+    assert scattered(5, [(np.array([4, 3, 0]), rows), others]).to_list() == [
+        [3],
+        [7, 8, 9],
+        [],
+        [],
+        [1, 2],
+    ]
 
 
 def test_pieces_inside_a_text_have_no_word_mark() -> None:

@@ -13,6 +13,7 @@ from anyvocab import errors
 from anyvocab.tokenizer import Ragged, Tokenizer
 from anyvocab.transplant.identity import Match, decompose, match, token_table
 from anyvocab.transplant.plan import Matrix, Side
+from anyvocab.transplant.ragged import ragged, scattered, select
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -177,17 +178,21 @@ class Context:
         it may be empty. Ids that stand for no text have empty rows.
         """
         wanted = np.asarray(ids, dtype=np.int64)
-        rows: dict[int, list[int]] = {}
+        speaks = np.array([bool(self.target_tokens[id]) for id in wanted.tolist()], dtype=np.bool_)
         held = np.isin(wanted, self.held_out)
+        parts: list[tuple[NDArray[np.int64], Ragged]] = []
         for apart in (False, True):
-            chosen = [int(i) for i in wanted[held == apart] if self.target_tokens[int(i)]]
-            tokens = [self.target_tokens[i] or b"" for i in chosen]
-            found = decompose(self.source, tokens, apart=apart, rows=self.source_rows).to_list()
-            for id, token, row in zip(chosen, tokens, found, strict=True):
-                rows[id] = row or ([] if apart else self._nearly(token))
-        flat = [rows.get(int(id), []) for id in wanted]
-        offsets = np.cumsum([0, *map(len, flat)], dtype=np.int64)
-        return Ragged(np.array([i for row in flat for i in row], dtype=np.uint32), offsets)
+            places = np.flatnonzero(speaks & (held == apart))
+            tokens = [self.target_tokens[id] or b"" for id in wanted[places].tolist()]
+            found = decompose(self.source, tokens, apart=apart, rows=self.source_rows)
+            if not apart:
+                failed = np.flatnonzero(found.lengths() == 0)
+                others = ragged([self._nearly(tokens[i]) for i in failed])
+                parts.append((places[failed], others))
+                done = np.flatnonzero(found.lengths())
+                places, found = places[done], select(found, done)
+            parts.append((places, found))
+        return scattered(len(wanted), parts)
 
     def _nearly(self, token: bytes) -> list[int]:
         ids = self.source.encode(token, specials="text").tolist()

@@ -343,8 +343,8 @@ def digit_scheme(tokenizer: Tokenizer) -> DigitScheme:
     digits: dict[int, int] = {}
     cuts: list[list[int]] = []
     # Behind a character that is no digit and no letter: no token of words takes part.
-    for row in tokenizer.encode_batch([f"={n}" for n in numbers], specials="text", threads=1):
-        ids = row.tolist()
+    batch = tokenizer.encode_batch([f"={n}" for n in numbers], specials="text", threads=1)
+    for ids in batch.to_list():
         for id in ids:
             if id not in digits:
                 token = vocabulary.token_bytes(id) or b""

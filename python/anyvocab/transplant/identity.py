@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import compress
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from anyvocab.tokenizer import Ragged, Tokenizer
+from anyvocab.transplant.ragged import ragged, scattered, select, spans
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -111,48 +113,88 @@ def decompose(
             row.
         rows: Rows of the model's matrices: source ids beyond them are not used.
     """
+    places = np.arange(len(tokens))
+    parts: list[tuple[NDArray[np.int64], Ragged]] = []
+    if not apart and tokens:  # nearly every token of a vocabulary is done here
+        batch = source.encode_batch(tokens, specials="text")
+        spelt = _spelt(source.vocabulary, batch, tokens, rows)
+        parts.append((places[spelt], select(batch, places[spelt])))
+        places = places[~spelt]
+    if len(places):
+        rest = [tokens[i] for i in places.tolist()]
+        parts.append((places, ragged(_decompose_each(source, rest, apart, rows))))
+    return scattered(len(tokens), parts)
+
+
+def _spelt(
+    vocabulary: Vocabulary, batch: Ragged, tokens: Sequence[bytes], rows: int | None
+) -> NDArray[np.bool_]:
+    """Return which rows of ids, all with bytes and below `rows`, are their token's bytes, bool[n].
+
+    The comparison of a row's joined bytes with its token, for all rows at once.
+    """
+    data, offsets = vocabulary.table()
+    sizes = np.diff(offsets)
+    usable = sizes > 0
+    if rows is not None:
+        usable[rows:] = False
+    wanted = np.fromiter(map(len, tokens), np.int64, len(tokens))
+    # sums over rows that may be empty: differences of running sums
+    ends = np.concatenate(([0], np.cumsum(sizes[batch.ids])))[batch.offsets]
+    unusable = np.concatenate(([0], np.cumsum(~usable[batch.ids])))[batch.offsets]
+    alike: NDArray[np.bool_] = (np.diff(ends) == wanted) & (np.diff(unusable) == 0)
+    ids = select(batch, np.flatnonzero(alike)).ids
+    got = np.frombuffer(data, np.uint8)[spans(offsets[ids], sizes[ids])]
+    told = np.frombuffer(b"".join(compress(tokens, alike.tolist())), np.uint8)
+    wrong = np.concatenate(([0], np.cumsum(got != told)))
+    ends = np.concatenate(([0], np.cumsum(wanted[alike])))
+    alike[alike] = np.diff(wrong[ends]) == 0
+    return alike
+
+
+def _decompose_each(
+    source: Tokenizer, tokens: Sequence[bytes], apart: bool, rows: int | None
+) -> list[list[int]]:
     table = token_table(source.vocabulary)
     if rows is not None and rows < len(table):
-        table = [token if id < rows else None for id, token in enumerate(table)]
+        table[rows:] = [None] * (len(table) - rows)
     found: list[list[int] | None] = [None] * len(tokens)
     if not apart:
-        _by_encoding(source, table, tokens, found)
+        _by_leads(source, table, tokens, found)
     index = _best_ids(source.vocabulary, table)
     longest = max(map(len, index), default=0)
-    for i, token in enumerate(tokens):
-        if found[i] is None:
-            found[i] = fewest_tokens(token, index, longest, whole=not apart)
-    lengths = [len(one or ()) for one in found]
-    flat = [id for one in found for id in one or ()]
-    return Ragged(np.array(flat, dtype=np.uint32), np.cumsum([0, *lengths], dtype=np.int64))
+    return [
+        (fewest_tokens(token, index, longest, whole=not apart) or []) if row is None else row
+        for token, row in zip(tokens, found, strict=True)
+    ]
 
 
-def _by_encoding(
+def _by_leads(
     source: Tokenizer,
     table: list[bytes | None],
     tokens: Sequence[bytes],
     found: list[list[int] | None],
 ) -> None:
-    for lead in (b"", *_LEADS):
+    # A text's start may have been given a space: ` x` is then what `x` becomes.
+    spaced = [i for i, token in enumerate(tokens) if token[:1] == b" "]
+    if spaced:
+        batch = source.encode_batch([tokens[i][1:] for i in spaced], specials="text")
+        for i, row in zip(spaced, batch.to_list(), strict=True):
+            found[i] = _tail(row, table, tokens[i], whole=True)
+    for lead in _LEADS:
         left = [i for i, one in enumerate(found) if one is None and tokens[i]]
         if not left:
             return
         batch = source.encode_batch([lead + tokens[i] for i in left], specials="text")
         for i, row in zip(left, batch.to_list(), strict=True):
-            found[i] = _tail(row, table, tokens[i], whole=not lead)
-        if not lead:  # a text's start may have been given a space: ` x` is then what `x` becomes
-            spaced = [i for i in left if found[i] is None and tokens[i][:1] == b" "]
-            if spaced:
-                batch = source.encode_batch([tokens[i][1:] for i in spaced], specials="text")
-                for i, row in zip(spaced, batch.to_list(), strict=True):
-                    found[i] = _tail(row, table, tokens[i], whole=True)
+            found[i] = _tail(row, table, tokens[i], whole=False)
 
 
 def _tail(
     ids: list[int], table: list[bytes | None], token: bytes, *, whole: bool
 ) -> list[int] | None:
     """Return the last ids whose bytes are `token` (all ids if `whole`), or None."""
-    if whole:  # nearly every token of a vocabulary comes here, so it is quick
+    if whole:
         try:
             pieces = [table[id] for id in ids]
             return ids if all(pieces) and b"".join(pieces) == token else None  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ import numpy as np
 from anyvocab import errors
 from anyvocab.transplant.dense import Mapped
 from anyvocab.transplant.identity import Origin
+from anyvocab.transplant.ragged import spans
 from anyvocab.transplant.weights.matrix import nonfinite_rows
 
 if TYPE_CHECKING:
@@ -158,8 +159,8 @@ class Combination:
         weights = np.zeros(int(indptr[-1]), dtype=np.float32)
         for number, (_, part) in enumerate(parts):
             mine = np.flatnonzero(part_of == number)
-            source = _spans(part.indptr[row_of[mine]], lengths[mine])
-            target = _spans(indptr[mine], lengths[mine])
+            source = spans(part.indptr[row_of[mine]], lengths[mine])
+            target = spans(indptr[mine], lengths[mine])
             columns[target], weights[target] = part.columns[source], part.weights[source]
         return cls(indptr, columns, weights)
 
@@ -167,7 +168,7 @@ class Combination:
         """Return some of the rows, in the order given."""
         chosen = np.arange(len(self))[rows]
         lengths = self.lengths()[chosen]
-        at = _spans(self.indptr[chosen], lengths)
+        at = spans(self.indptr[chosen], lengths)
         indptr = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
         return Combination(indptr, self.columns[at], self.weights[at])
 
@@ -182,7 +183,7 @@ class Combination:
         indptr = np.concatenate(([0], np.cumsum(mine + theirs))).astype(np.int64)
         columns = np.zeros(int(indptr[-1]), dtype=np.int32)
         weights = np.zeros(int(indptr[-1]), dtype=np.float32)
-        first, second = _spans(indptr[:-1], mine), _spans(indptr[:-1] + mine, theirs)
+        first, second = spans(indptr[:-1], mine), spans(indptr[:-1] + mine, theirs)
         columns[first], columns[second] = self.columns, other.columns
         weights[first] = self.weights * np.repeat(left, mine)
         weights[second] = other.weights * np.repeat(right, theirs)
@@ -244,13 +245,6 @@ class Shifted:
 
         shift = torch.from_numpy(self.amounts) @ torch.from_numpy(self.directions)
         return self.combination.combine(matrix) + shift
-
-
-def _spans(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the positions `start, start + 1, ...` of every span, one after another."""
-    total = int(lengths.sum())
-    jumps = np.repeat(starts - np.concatenate(([0], np.cumsum(lengths)[:-1])), lengths)
-    return jumps + np.arange(total) if total else np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -360,7 +354,7 @@ class SidePlan:
             order = np.lexsort((-size, row))  # stable
             columns, weights = columns[order], weights[order]
         kept = np.minimum(lengths, most)
-        at = _spans(self.combination.indptr[:-1], kept)
+        at = spans(self.combination.indptr[:-1], kept)
         indptr = np.concatenate(([0], np.cumsum(kept))).astype(np.int64)
         return Combination(indptr, columns[at], weights[at])
 
