@@ -1,0 +1,308 @@
+"""Token-level generation from a prompt: what byte-level completion is compared with.
+
+Two ways that are in use, on any backend and on the same model:
+
+`tokens`
+    The prompt is encoded as it is, and ids are generated. Where the prompt ends inside a token, the
+    model is asked to go on from a token boundary that its training text did not have.
+`healing`
+    Token healing (guidance; Athiwaratkun et al., arXiv:2403.08688 do it with a trie): the prompt's
+    last tokens are taken off and the next ones have to spell their bytes. A local constraint: each
+    id is chosen among those that agree with the bytes, by its own probability, whatever the text
+    behind it is worth. It is not the model's distribution given the bytes.
+
+In both, an id that stands for no text ends the middle if it is one of the end ids, and cannot be
+chosen otherwise; nor can padded rows. A byte-level model forbids them likewise unless it is told
+otherwise, so that the three differ in the prompt's edge and not in what they may write.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from anyvocab import errors
+from anyvocab.bytelm.edges import encode_spelled
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from anyvocab.bytelm.fim import FimPrompt
+    from anyvocab.tokenizer import Tokenizer
+
+__all__ = ["Generated", "Sampler", "first_ids", "generate", "heal", "prompt_ids", "score_ids"]
+
+BACKOFF: Final = 4  # tokens that healing takes off at most; llguidance looks back as far
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How an id is chosen.
+
+    Attributes:
+        temperature: 0 takes the most probable id, the smallest of equals.
+        top_p: The smallest set of most probable ids that holds this share, after the temperature.
+        top_k: How many most probable ids are left; all when None.
+        seed: Of the choices.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range.
+
+        Raises:
+            InvalidValue: One of them is.
+        """
+        if not 0 <= self.temperature < math.inf:
+            raise errors.build(
+                errors.InvalidValue,
+                f"must be 0 (greedy) or a positive number, got {self.temperature}",
+                field="temperature",
+            )
+        if not 0 < self.top_p <= 1:
+            raise errors.build(
+                errors.InvalidValue, f"must lie in (0, 1], got {self.top_p}", field="top_p"
+            )
+        if self.top_k is not None and self.top_k < 1:
+            raise errors.build(
+                errors.InvalidValue, f"must be at least 1, got {self.top_k}", field="top_k"
+            )
+
+    def choose(self, logprobs: NDArray[np.float64], generator: np.random.Generator) -> int:
+        """Return the position of one of `logprobs`, float64[n] in nats; -inf is never chosen."""
+        if self.temperature == 0:
+            return int(np.argmax(logprobs))
+        scaled = logprobs / self.temperature
+        order = np.argsort(-scaled, kind="stable")
+        if self.top_k is not None:
+            order = order[: self.top_k]
+        weights = np.exp(scaled[order] - scaled[order[0]])
+        weights /= weights.sum()
+        if self.top_p < 1:
+            kept = int(np.searchsorted(np.cumsum(weights), self.top_p)) + 1
+            order, weights = order[:kept], weights[:kept]
+        drawn = generator.random() * weights.sum()
+        at = int(np.searchsorted(np.cumsum(weights), drawn, side="right"))
+        return int(order[min(at, len(order) - 1)])
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What a model wrote, id by id.
+
+    Attributes:
+        bytes: What it wrote behind the prompt.
+        logprob: Of the ids chosen, the end included, in nats: each among those that could be.
+        finish: `end`: an end id; `stop`: a stop string, which `bytes` ends with; `length`.
+        ids: How many ids.
+    """
+
+    bytes: bytes
+    logprob: float
+    finish: str
+    ids: int
+
+
+def first_ids(lm: Any) -> tuple[int, ...]:
+    """Return the ids that a model's contexts begin with: its own word, else its tokenizer's."""
+    from anyvocab.evaluate.models import first_ids_of
+
+    given = getattr(lm, "first_ids", None)
+    return tuple(first_ids_of(lm.tokenizer)[0] if given is None else given)
+
+
+def prompt_ids(lm: Any, prompt: FimPrompt) -> list[int]:
+    """Return the whole context of a prompt, each of its texts encoded on its own."""
+    ids = list(first_ids(lm))
+    for piece in prompt.pieces:
+        ids += encode_spelled(lm.tokenizer, piece) if isinstance(piece, bytes) else piece
+    return ids
+
+
+def heal(
+    tokenizer: Tokenizer, ids: Sequence[int], loose: int, *, backoff: int = BACKOFF
+) -> tuple[list[int], bytes]:
+    """Return the ids that stay of a prompt, and the bytes of those that are taken off.
+
+    Taken off are as many of the last ids as possible, `backoff` at most, whose bytes some longer
+    token begins with; where no token goes on from the prompt's end, none.
+
+    Args:
+        tokenizer: Whose ids they are.
+        ids: The prompt.
+        loose: How many of its last ids are text that may be encoded anew.
+        backoff: How many are taken off at most.
+    """
+    vocabulary = tokenizer.vocabulary
+    lengths = vocabulary.lengths()
+    taken, best, kept = b"", b"", len(ids)
+    for at in range(len(ids) - 1, len(ids) - 1 - min(loose, backoff), -1):
+        token = vocabulary.token_bytes(int(ids[at]))
+        if token is None:
+            break
+        taken = token + taken
+        if lengths[vocabulary.ids_with_prefix(taken)].max(initial=0) > len(taken):
+            best, kept = taken, at
+    return list(ids[:kept]), best
+
+
+class _Choices:
+    """Which ids may be chosen, as positions in a row of logits."""
+
+    def __init__(self, tokenizer: Tokenizer, ends: Sequence[int], rows: int) -> None:
+        self.tokenizer = tokenizer
+        vocabulary = tokenizer.vocabulary
+        size = min(len(vocabulary), rows)
+        may = np.zeros(rows, dtype=np.bool_)
+        may[:size] = vocabulary.lengths()[:size] > 0
+        self.texts = may
+        self.ends = frozenset(id for id in ends if id < rows)
+        self.free = may.copy()
+        self.free[sorted(self.ends)] = True
+
+    def spelling(self, pending: bytes) -> NDArray[np.bool_]:
+        """Return the ids that begin `pending` or reach beyond it, bool[rows]."""
+        vocabulary = self.tokenizer.vocabulary
+        may = np.zeros_like(self.free)
+        ids: list[int] = vocabulary.ids_with_prefix(pending).tolist()
+        for end in range(1, len(pending)):
+            ids += vocabulary.ids_of(pending[:end]).tolist()
+        may[[id for id in ids if id < len(may)]] = True
+        return may & self.texts
+
+
+def generate(
+    lm: Any,
+    ids: Sequence[int],
+    *,
+    pending: bytes = b"",
+    ends: Sequence[int] = (),
+    sampler: Sampler | None = None,
+    max_new_tokens: int = 128,
+    max_bytes: int | None = None,
+    stop: Sequence[bytes] = (),
+    closed: Callable[[bytes], bool] | None = None,
+) -> Generated:
+    """Return what a model writes behind `ids`, id by id.
+
+    Args:
+        lm: A model with a `tokenizer` and a `backend`.
+        ids: The whole context.
+        pending: Bytes that the first ids have to spell; they are no part of what is returned.
+        ends: Ids that end the text.
+        sampler: How ids are chosen; greedily when left out.
+        max_new_tokens: The most ids.
+        max_bytes: The most bytes; what is over is cut off.
+        stop: Where one of these appears, the text ends.
+        closed: Asked after each id with the bytes so far: whether the text ends here.
+
+    Raises:
+        NumericsError: A row of logits has no finite number among the ids that may be chosen, or
+            one that is not a number.
+    """
+    sampler = Sampler() if sampler is None else sampler
+    generator = np.random.default_rng(sampler.seed)
+    backend, vocabulary = lm.backend, lm.tokenizer.vocabulary
+    choices = _Choices(lm.tokenizer, ends, int(backend.rows))
+    written, logprob, finish, count = b"", 0.0, "length", 0
+    node = backend.root([int(id) for id in ids])
+    try:
+        while count < max_new_tokens and (max_bytes is None or len(written) < max_bytes):
+            logprobs = _row(backend, node, choices.spelling(pending) if pending else choices.free)
+            chosen = sampler.choose(logprobs, generator)
+            logprob += float(logprobs[chosen])
+            count += 1
+            if not pending and chosen in choices.ends:
+                finish = "end"
+                break
+            token = vocabulary.token_bytes(chosen) or b""
+            written += token[len(pending) :]
+            pending = pending[len(token) :]
+            if any(one in written for one in stop) or (closed is not None and closed(written)):
+                finish = "stop"
+                break
+            after = backend.extend(node, chosen)
+            backend.release(node)
+            node = after
+    finally:
+        backend.release(node)
+    if max_bytes is not None and len(written) > max_bytes:
+        written, finish = written[:max_bytes], "length"
+    return Generated(written, logprob, finish, count)
+
+
+def _row(backend: Any, node: int, may: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the log-probabilities of a node's ids among those that may be, float64[rows]."""
+    (row,) = [_numbers(row) for _, row in backend.logits([node])]
+    return _normalised(row, may)
+
+
+def _numbers(row: Any) -> NDArray[np.float64]:
+    """Return a row of logits, whatever device and number type it has, float64[rows]."""
+    if hasattr(row, "detach"):  # a tensor: numpy knows no bfloat16, so by way of float32
+        row = row.detach().float().cpu().numpy()
+    return np.array(row, dtype=np.float64)  # a copy: the row is valid until the next one
+
+
+def _normalised(row: NDArray[np.float64], may: NDArray[np.bool_]) -> NDArray[np.float64]:
+    masked = np.where(may, row, -np.inf)
+    top = masked.max()
+    if not np.isfinite(top):
+        raise errors.build(
+            errors.NumericsError,
+            f"the largest logit of the ids that may follow is {top}",
+            field="logits",
+            fix="load the model in float32",
+        )
+    with np.errstate(divide="ignore"):
+        total = np.log(np.exp(masked - top).sum())
+    result: NDArray[np.float64] = masked - top - total
+    return result
+
+
+def score_ids(
+    lm: Any, ids: Sequence[int], scored: Sequence[int], *, pending: bytes = b"", end: Sequence[int]
+) -> float:
+    """Return the log-probability of writing `scored` behind `ids`, in nats, as `generate` chooses.
+
+    One encoding's: the text's own probability, a sum over encodings, is no smaller.
+
+    Args:
+        lm: A model with a `tokenizer` and a `backend`.
+        ids: The whole context.
+        scored: Ids of text.
+        pending: Bytes that the first of them spell because they have to.
+        end: Ids that end the text; they take their share at every position.
+
+    Returns:
+        The sum, without an end; -inf where an id cannot be chosen.
+    """
+    if not scored:
+        return 0.0
+    backend, vocabulary = lm.backend, lm.tokenizer.vocabulary
+    choices = _Choices(lm.tokenizer, end, int(backend.rows))
+    nodes = [backend.root([int(id) for id in ids])]
+    for id in scored[:-1]:
+        nodes.append(backend.extend(nodes[-1], int(id)))
+    try:
+        rows: dict[int, float] = {}
+        masks: dict[int, tuple[int, bytes]] = {}
+        for node, id in zip(nodes, scored, strict=True):
+            masks[node] = (int(id), pending)
+            pending = pending[len(vocabulary.token_bytes(int(id)) or b"") :]
+        for node, row in backend.logits(nodes):
+            id, spelled = masks[node]
+            may = choices.spelling(spelled) if spelled else choices.free
+            rows[node] = float(_normalised(_numbers(row), may)[id])
+        return math.fsum(rows[node] for node in nodes)
+    finally:
+        for node in reversed(nodes):
+            backend.release(node)
