@@ -290,19 +290,19 @@ def score_ids(
     backend, vocabulary = lm.backend, lm.tokenizer.vocabulary
     choices = _Choices(lm.tokenizer, end, int(backend.rows))
     nodes = [backend.root([int(id) for id in ids])]
-    for id in scored[:-1]:
-        nodes.append(backend.extend(nodes[-1], int(id)))
     try:
-        rows: dict[int, float] = {}
-        masks: dict[int, tuple[int, bytes]] = {}
+        for id in scored[:-1]:
+            nodes.append(backend.extend(nodes[-1], int(id)))
+        asked: dict[int, tuple[int, bytes]] = {}
         for node, id in zip(nodes, scored, strict=True):
-            masks[node] = (int(id), pending)
+            asked[node] = (int(id), pending)
             pending = pending[len(vocabulary.token_bytes(int(id)) or b"") :]
+        found = []
         for node, row in backend.logits(nodes):
-            id, spelled = masks[node]
+            id, spelled = asked[node]
             may = choices.spelling(spelled) if spelled else choices.free
-            rows[node] = float(_normalised(_numbers(row), may)[id])
-        return math.fsum(rows[node] for node in nodes)
+            found.append(float(_normalised(_numbers(row), may)[id]))
+        return math.fsum(found)
     finally:
         for node in reversed(nodes):
             backend.release(node)

@@ -82,8 +82,8 @@ def encode_spelled(tokenizer: Tokenizer, text: bytes) -> list[int]:
     """
     if not text:
         return []
-    ids: list[int] = tokenizer.encode(text, specials="text").tolist()
-    if tokenizer.decode(ids[:1]) == b"" or not has_dummy_prefix(tokenizer):
+    if not has_dummy_prefix(tokenizer):
+        ids: list[int] = tokenizer.encode(text, specials="text").tolist()
         return ids
     for sentinel in _SENTINELS:
         head: list[int] = tokenizer.encode(sentinel, specials="text").tolist()
