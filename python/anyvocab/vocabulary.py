@@ -236,6 +236,20 @@ class Vocabulary:
         """
         return self._core.ids_of(bytes(token))
 
+    def ids_spelt(self, text: str) -> tuple[int, ...]:
+        """Return the ids that a file spells like this: control and added tokens, else text tokens.
+
+        >>> import anyvocab as av
+        >>> vocabulary = av.Tokenizer.load("pico:code-4k").vocabulary
+        >>> vocabulary.ids_spelt("<|fim_prefix|>") == vocabulary.ids_of_role("fim_prefix")
+        True
+        """
+        control = self._controls.get(text)
+        if control is not None:
+            return (control,)
+        found = self.ids_of(text.encode("utf-8", "surrogatepass"))
+        return tuple(int(id) for id in found)
+
     def ids_with_prefix(self, prefix: bytes) -> NDArray[np.uint32]:
         """Return every id whose bytes begin with `prefix`, by bytes and then by id."""
         return self._core.ids_with_prefix(bytes(prefix))

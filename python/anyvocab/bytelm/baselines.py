@@ -27,6 +27,7 @@ import numpy as np
 
 from anyvocab import errors
 from anyvocab.bytelm.edges import encode_spelled
+from anyvocab.bytelm.sampling import Sampler
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,61 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["Generated", "Sampler", "first_ids", "generate", "heal", "prompt_ids", "score_ids"]
 
 BACKOFF: Final = 4  # tokens that healing takes off at most; llguidance looks back as far
-
-
-@dataclass(frozen=True)
-class Sampler:
-    """How an id is chosen.
-
-    Attributes:
-        temperature: 0 takes the most probable id, the smallest of equals.
-        top_p: The smallest set of most probable ids that holds this share, after the temperature.
-        top_k: How many most probable ids are left; all when None.
-        seed: Of the choices.
-    """
-
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range.
-
-        Raises:
-            InvalidValue: One of them is.
-        """
-        if not 0 <= self.temperature < math.inf:
-            raise errors.build(
-                errors.InvalidValue,
-                f"must be 0 (greedy) or a positive number, got {self.temperature}",
-                field="temperature",
-            )
-        if not 0 < self.top_p <= 1:
-            raise errors.build(
-                errors.InvalidValue, f"must lie in (0, 1], got {self.top_p}", field="top_p"
-            )
-        if self.top_k is not None and self.top_k < 1:
-            raise errors.build(
-                errors.InvalidValue, f"must be at least 1, got {self.top_k}", field="top_k"
-            )
-
-    def choose(self, logprobs: NDArray[np.float64], generator: np.random.Generator) -> int:
-        """Return the position of one of `logprobs`, float64[n] in nats; -inf is never chosen."""
-        if self.temperature == 0:
-            return int(np.argmax(logprobs))
-        scaled = logprobs / self.temperature
-        order = np.argsort(-scaled, kind="stable")
-        if self.top_k is not None:
-            order = order[: self.top_k]
-        weights = np.exp(scaled[order] - scaled[order[0]])
-        weights /= weights.sum()
-        if self.top_p < 1:
-            kept = int(np.searchsorted(np.cumsum(weights), self.top_p)) + 1
-            order, weights = order[:kept], weights[:kept]
-        drawn = generator.random() * weights.sum()
-        at = int(np.searchsorted(np.cumsum(weights), drawn, side="right"))
-        return int(order[min(at, len(order) - 1)])
 
 
 @dataclass(frozen=True)

@@ -170,9 +170,9 @@ impl CoverState {
         Ok(covers.into_iter().map(|cover| (cover.tokens, cover.open, cover.log_mass, cover.tops)).collect())
     }
 
-    fn pick<'py>(&self, py: Python<'py>, u: f64) -> PyResult<Option<(Bound<'py, PyArray1<TokenId>>, f64)>> {
+    fn pick<'py>(&self, py: Python<'py>, u: f64) -> PyResult<Option<(Bound<'py, PyArray1<TokenId>>, usize, f64)>> {
         let picked = self.with(py, |state| state.pick(u))?;
-        Ok(picked.map(|(tokens, share)| (tokens.into_pyarray(py), share)))
+        Ok(picked.map(|picked| (picked.tokens.into_pyarray(py), picked.open, picked.share)))
     }
 
     fn text<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {

@@ -38,6 +38,7 @@ mod sweep;
 
 pub use model::{CoverModel, Exactness, Law, Policy};
 pub use node::Node;
+pub use pick::Picked;
 pub use state::{Cover, CoverState, Needed};
 pub use sweep::Sweep;
 

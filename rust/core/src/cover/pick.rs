@@ -5,16 +5,26 @@ use super::state::CoverState;
 use crate::error::Result;
 use crate::ids::TokenId;
 
+/// A cover.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Picked {
+    /// Its tokens, from the root on.
+    pub tokens: Vec<TokenId>,
+    /// How many bytes of its last token lie before the end of the prefix, if that token reaches over it; else 0.
+    pub open: usize,
+    /// Its part of the prefix's mass.
+    pub share: f64,
+}
+
 impl CoverState {
-    /// The cover at `u` of the cumulative distribution of all covers, by mass; its tokens from the root on, and the share
-    /// of its mass. `None` for an impossible prefix.
+    /// The cover at `u` of the cumulative distribution of all covers, by mass. `None` for an impossible prefix.
     ///
     /// With `u` uniform in 0..1 this draws from the law's distribution of token sequences given the prefix: what the model
     /// goes on with behind it is then exactly distributed.
     ///
     /// # Errors
     /// `Value` while contexts are needed.
-    pub fn pick(&self, u: f64) -> Result<Option<(Vec<TokenId>, f64)>> {
+    pub fn pick(&self, u: f64) -> Result<Option<Picked>> {
         let mut all: Vec<(usize, Option<TokenId>, f64)> = Vec::new();
         for (at, alive) in self.alive.iter().enumerate() {
             if alive.depth == 0 {
@@ -43,7 +53,7 @@ impl CoverState {
         Ok(chosen.map(|(at, id, share)| {
             let mut tokens = self.alive[at].node.tokens();
             tokens.extend(id);
-            (tokens, share)
+            Picked { tokens, open: self.alive[at].depth as usize, share }
         }))
     }
 }

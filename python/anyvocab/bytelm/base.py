@@ -1,0 +1,258 @@
+"""What every byte-level model can do, given its next-byte distributions."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from anyvocab import errors
+from anyvocab.bytelm.completion import Completion
+from anyvocab.bytelm.context import to_bytes
+from anyvocab.bytelm.sampling import Sampler, utf8_bytes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from anyvocab.bytelm.context import Context, Each
+
+__all__ = ["ByteModel", "State"]
+
+END = 256
+
+
+class State(Protocol):
+    """A prefix of bytes."""
+
+    @property
+    def text(self) -> bytes:
+        """The open text and what was pushed."""
+
+    def push(self, more: bytes | str | int) -> Any:
+        """Append bytes."""
+
+    def rollback(self, count: int) -> Any:
+        """Take bytes away."""
+
+    def fork(self) -> Any:
+        """Return a copy that goes its own way."""
+
+    def logprobs(self) -> NDArray[np.float64]:
+        """Return the log-probabilities of the next byte, float64[257]."""
+
+
+class ByteModel(ABC):
+    """A language model over bytes."""
+
+    @abstractmethod
+    def start(self, context: Context | Each = b"") -> State:
+        """Return the state of a context."""
+
+    @abstractmethod
+    def next_byte_logprobs(
+        self, text: bytes | str, prefix: Context | Each = b""
+    ) -> NDArray[np.float64]:
+        """Return the next-byte distributions of all positions of a text, float64[n + 1, 257]."""
+
+    def _rows(self, states: Sequence[Any]) -> list[NDArray[np.float64]]:
+        """Return the next-byte distributions of several states."""
+        return [state.logprobs() for state in states]
+
+    def score(self, text: bytes | str, prefix: Context | Each = b"", *, end: bool = False) -> float:
+        """Return the log-probability of `text` behind `prefix`, in nats.
+
+        Args:
+            text: The bytes that are scored.
+            prefix: The context before them.
+            end: Whether the text ends there, too.
+        """
+        return float(self.score_batch([text], [prefix], end=end)[0])
+
+    def score_batch(
+        self,
+        texts: Sequence[bytes | str],
+        prefixes: Sequence[Context | Each] | None = None,
+        *,
+        end: bool = False,
+    ) -> NDArray[np.float64]:
+        """Return the log-probability of each text behind its prefix, float64[n], in nats."""
+        before = _prefixes(texts, prefixes)
+        scores = np.zeros(len(texts))
+        for at, (text, prefix) in enumerate(zip(texts, before, strict=True)):
+            data = to_bytes(text)
+            rows = self.next_byte_logprobs(data, prefix)
+            steps = rows[np.arange(len(data)), np.frombuffer(data, np.uint8)]
+            scores[at] = steps.sum() + (rows[-1, END] if end else 0.0)
+        return scores
+
+    def bits_per_byte(self, text: bytes | str, prefix: Context | Each = b"") -> float:
+        """Return the mean bits of a byte of `text`, its end not counted."""
+        data = to_bytes(text)
+        if not data:
+            raise errors.build(errors.InvalidValue, "is empty", field="text")
+        return -self.score(data, prefix) / (len(data) * float(np.log(2)))
+
+    def sample(
+        self,
+        context: Context | Each = b"",
+        *,
+        max_bytes: int = 64,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        min_p: float | None = None,
+        utf8: bool = False,
+        stop: Sequence[bytes | str] = (),
+        seed: int = 0,
+    ) -> Completion:
+        """Return bytes drawn one by one behind a context.
+
+        Temperature, top-k, top-p and min-p act on the distribution of the next byte (END is one of
+        its 257 outcomes), in this order. `temperature=0` takes the likeliest byte.
+
+        Args:
+            context: What stands before.
+            max_bytes: The most bytes.
+            temperature: What log-probabilities are divided by.
+            top_k: How many outcomes are left.
+            top_p: The share of probable outcomes that is left.
+            min_p: What is less probable than this share of the likeliest outcome is left out.
+            utf8: Whether only bytes may follow that make UTF-8.
+            stop: Where one of these appears, the text ends before it.
+            seed: Of the choices.
+        """
+        return self.sample_batch(
+            [context],
+            max_bytes=max_bytes,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            utf8=utf8,
+            stop=stop,
+            seeds=[seed],
+        )[0]
+
+    def sample_batch(
+        self,
+        contexts: Sequence[Context | Each],
+        *,
+        max_bytes: int = 64,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        min_p: float | None = None,
+        utf8: bool = False,
+        stop: Sequence[bytes | str] = (),
+        seeds: Sequence[int] | None = None,
+    ) -> list[Completion]:
+        """Return a sample for each context, all drawn in step: one model pass per byte for all.
+
+        The same as calling :meth:`sample` with each context and its seed (0, 1, ... when left out).
+        """
+        chosen = list(range(len(contexts))) if seeds is None else list(seeds)
+        sampler = Sampler(temperature, top_p, top_k, 0, min_p)
+        writers = [
+            _Writer(self.start(context), seed, [to_bytes(one) for one in stop], utf8, max_bytes)
+            for context, seed in zip(contexts, chosen, strict=True)
+        ]
+        while open := [writer for writer in writers if not writer.finish]:
+            rows = self._rows([writer.state for writer in open])
+            for writer, row in zip(open, rows, strict=True):
+                writer.write(sampler, row)
+        return [writer.completion() for writer in writers]
+
+    def stream(
+        self,
+        context: Context | Each = b"",
+        *,
+        max_bytes: int = 64,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        min_p: float | None = None,
+        utf8: bool = False,
+        stop: Sequence[bytes | str] = (),
+        seed: int = 0,
+    ) -> Iterator[bytes]:
+        """Yield what :meth:`sample` returns, as soon as it is certain not to be cut off again."""
+        sampler = Sampler(temperature, top_p, top_k, 0, min_p)
+        stops = [to_bytes(one) for one in stop]
+        writer = _Writer(self.start(context), seed, stops, utf8, max_bytes)
+        given, held = 0, max((len(one) for one in stops), default=1) - 1
+        while not writer.finish:
+            (row,) = self._rows([writer.state])
+            writer.write(sampler, row)
+            until = len(writer.written) - (0 if writer.finish else held)
+            if until > given:
+                yield bytes(writer.written[given:until])
+                given = until
+
+
+class _Writer:
+    """One text that is being written."""
+
+    def __init__(
+        self, state: State, seed: int, stop: Sequence[bytes], utf8: bool, max_bytes: int
+    ) -> None:
+        if max_bytes < 0:
+            found = f"must be at least 0, got {max_bytes}"
+            raise errors.build(errors.InvalidValue, found, field="max_bytes")
+        self.state = state
+        self.written = bytearray()
+        self.logprob = 0.0
+        self.finish = "" if max_bytes else "length"
+        self._generator = np.random.default_rng(seed)
+        self._stop = [one for one in stop if one]
+        self._before = state.text[-3:] if utf8 else None
+        self._max_bytes = max_bytes
+
+    def write(self, sampler: Sampler, row: NDArray[np.float64]) -> None:
+        """Take the next byte from a distribution."""
+        offered = row
+        if self._before is not None:
+            tail = self._before + bytes(self.written[-3:])
+            offered = np.where(utf8_bytes(tail), row, -np.inf)
+        if not offered.max() > -np.inf:
+            raise errors.build(
+                errors.InvalidValue,
+                "no byte can follow"
+                + (" that makes UTF-8" if row.max() > -np.inf else ": the context is impossible"),
+                field="context",
+                fix="check the context, or use another law",
+            )
+        byte = sampler.choose(offered, self._generator)
+        self.logprob += float(row[byte])
+        if byte == END:
+            self.finish = "end"
+            return
+        self.written.append(byte)
+        ended = next((one for one in self._stop if self.written.endswith(one)), None)
+        if ended is not None:
+            del self.written[len(self.written) - len(ended) :]
+            self.finish = "stop"
+        elif len(self.written) >= self._max_bytes:
+            self.finish = "length"
+        else:
+            self.state.push(byte)
+
+    def completion(self) -> Completion:
+        """Return what was written."""
+        return Completion(bytes(self.written), self.logprob, self.finish)
+
+
+def _prefixes(
+    texts: Sequence[bytes | str], prefixes: Sequence[Context | Each] | None
+) -> Sequence[Context | Each]:
+    if prefixes is None:
+        return [b""] * len(texts)
+    if len(prefixes) != len(texts):
+        raise errors.build(
+            errors.InvalidValue,
+            f"{len(prefixes)} prefixes for {len(texts)} texts",
+            field="prefixes",
+            fix="give one for each text",
+        )
+    return prefixes

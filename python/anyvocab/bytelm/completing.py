@@ -1,0 +1,94 @@
+"""Completing a text token by token, behind one cover of its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from anyvocab import errors
+from anyvocab.bytelm.baselines import generate
+from anyvocab.bytelm.completion import Completion
+from anyvocab.bytelm.state import ByteState, Cover
+
+if TYPE_CHECKING:
+    from anyvocab.bytelm.context import Context, Each
+    from anyvocab.bytelm.lm import ByteLM
+    from anyvocab.bytelm.sampling import Sampler
+
+__all__ = ["complete", "cover_of"]
+
+
+def cover_of(state: ByteState, sampler: Sampler) -> Cover:
+    """Return the cover that a completion goes on from: drawn, or the weightiest when greedy.
+
+    Raises:
+        InvalidValue: No token sequence spells the state's text.
+    """
+    if sampler.temperature > 0:
+        found = state.pick(float(np.random.default_rng([sampler.seed, 1]).random()))
+    else:
+        found = max(map(_best, state.covers(1)), key=lambda cover: cover.log_mass, default=None)
+    if found is None or found.log_mass == -np.inf:
+        raise errors.build(
+            errors.InvalidValue,
+            "no sequence of tokens spells the text",
+            field="context",
+            fix='check the text, or use law="marginal"',
+        )
+    return found
+
+
+def _best(cover: Cover) -> Cover:
+    """Return the weightiest single cover of a context."""
+    if not cover.open:
+        return cover
+    if not cover.tops:
+        return Cover(cover.tokens, cover.open, -np.inf, ())
+    id, log_mass = cover.tops[0]
+    return Cover((*cover.tokens, id), cover.open, log_mass, ())
+
+
+def complete(
+    lm: ByteLM,
+    context: Context | Each,
+    sampler: Sampler,
+    max_new_tokens: int,
+    max_bytes: int | None,
+    stops: Sequence[bytes],
+) -> Completion:
+    """Return a completion: see :meth:`ByteLM.complete`."""
+    state = lm.start(context)
+    cover = cover_of(state, sampler)
+    over = b""
+    if cover.open:
+        token = lm.tokenizer.vocabulary.token_bytes(cover.tokens[-1]) or b""
+        over = token[cover.open :]
+    share = cover.log_mass - state.log_mass
+    stops = [one for one in stops if one]
+    done = _cut(over, stops, max_bytes)
+    if done is not None:
+        return Completion(done[0], share, done[1])
+    written = generate(
+        lm,
+        [*state.root, *cover.tokens],
+        ends=lm.ends,
+        sampler=sampler,
+        max_new_tokens=max_new_tokens,
+        max_bytes=None if max_bytes is None else max_bytes - len(over),
+        closed=lambda more: any(one in over + more for one in stops),
+    )
+    whole = over + written.bytes
+    text, finish = _cut(whole, stops, max_bytes) or (whole, written.finish)
+    return Completion(text, share + written.logprob, finish, written.ids)
+
+
+def _cut(text: bytes, stops: Sequence[bytes], max_bytes: int | None) -> tuple[bytes, str] | None:
+    """Return the text up to a stop string or the budget, and why; None where it goes on."""
+    found = [at for at in (text.find(one) for one in stops) if at >= 0]
+    if found and (max_bytes is None or min(found) <= max_bytes):
+        return text[: min(found)], "stop"
+    if max_bytes is not None and len(text) >= max_bytes:
+        return text[:max_bytes], "length"
+    return None
