@@ -158,9 +158,9 @@ class ByteModel(ABC):
             _Writer(self.start(context), seed, [to_bytes(one) for one in stop], utf8, max_bytes)
             for context, seed in zip(contexts, chosen, strict=True)
         ]
-        while open := [writer for writer in writers if not writer.finish]:
-            rows = self._rows([writer.state for writer in open])
-            for writer, row in zip(open, rows, strict=True):
+        while unfinished := [writer for writer in writers if not writer.finish]:
+            rows = self._rows([writer.state for writer in unfinished])
+            for writer, row in zip(unfinished, rows, strict=True):
                 writer.write(sampler, row)
         return [writer.completion() for writer in writers]
 
@@ -182,7 +182,7 @@ class ByteModel(ABC):
         stops = [to_bytes(one) for one in stop]
         writer = _Writer(self.start(context), seed, stops, utf8, max_bytes)
         given, held = 0, max((len(one) for one in stops), default=1) - 1
-        while not writer.finish:
+        while writer.finish == "":
             (row,) = self._rows([writer.state])
             writer.write(sampler, row)
             until = len(writer.written) - (0 if writer.finish else held)

@@ -32,7 +32,7 @@ class Ids(tuple[int, ...]):
         return f"Ids([{', '.join(map(str, self))}])"
 
 
-Context: TypeAlias = "bytes | str | Sequence[bytes | str | Ids]"
+Context: TypeAlias = "bytes | str | Ids | Sequence[bytes | str | Ids]"
 """A text, or a row of texts and ids. A text that ids follow is closed: it is encoded as it is. The
 text at the end is open: a token may reach beyond it."""
 
@@ -76,7 +76,7 @@ def read_context(context: Context, tokenizer: Tokenizer, first_ids: Sequence[int
     Raises:
         InvalidValue: A part is neither text nor `Ids`.
     """
-    if isinstance(context, bytes | bytearray | memoryview | str):
+    if isinstance(context, bytes | str):
         return Prompt(tuple(first_ids), to_bytes(context), first=True)
     if isinstance(context, Ids):
         return Prompt(tuple(context), b"", first=False)
@@ -86,22 +86,24 @@ def read_context(context: Context, tokenizer: Tokenizer, first_ids: Sequence[int
     for part in context:
         if isinstance(part, Ids):
             parts.append(part)
-        elif isinstance(part, bytes | bytearray | memoryview | str):
-            text = to_bytes(part)
-            if parts and isinstance(parts[-1], bytes):
-                parts[-1] += text
-            elif text:
-                parts.append(text)
-        else:
+            continue
+        if not isinstance(part, bytes | str):
             raise errors.build(
                 errors.InvalidValue,
                 f"a part is of type {type(part).__name__}",
                 field="context",
                 fix="give text, bytes, or Ids([...])",
             )
-    text = parts.pop() if parts and isinstance(parts[-1], bytes) else b""
-    if not isinstance(text, bytes):  # it was tested above
-        text = b""
+        text = to_bytes(part)
+        last = parts[-1] if parts else None
+        if isinstance(last, bytes):
+            parts[-1] = last + text
+        elif text:
+            parts.append(text)
+    end = parts[-1] if parts else b""
+    text = b"" if isinstance(end, Ids) else end
+    if text:
+        parts.pop()
     ids: list[int] = [] if parts and isinstance(parts[0], Ids) else [*first_ids]
     for at, closed in enumerate(parts):
         if isinstance(closed, Ids):

@@ -28,16 +28,16 @@ class Ensemble(ByteModel):
     """Several byte-level models as one, by a rule on their next-byte distributions `p_i`.
 
     - `mixture`: `sum_i w_i p_i`, the same weights at every byte.
-    - `bayes`: the same with weights that follow the text: `w_i` times what model `i` gave the text so
-      far. A text's probability is `sum_i w_i P_i(text)`.
+    - `bayes`: the same with weights that follow the text: `w_i` times what model `i` gave the text
+      so far. A text's probability is `sum_i w_i P_i(text)`.
     - `product`: `prod_i p_i ^ w_i`, renormalised. Weights are `1 / n` each when left out.
     - `contrast` (Li et al., arXiv:2210.15097): two models, `p_0 ^ (1 + strength) / p_1 ^ strength`,
       renormalised over the bytes whose `p_0` is at least `cutoff` times the largest.
-    - `proxy` (Liu et al., arXiv:2401.08565): three models, `p_0 (p_1 / p_2) ^ strength`, renormalised:
-      a base model, an expert and an anti-expert.
+    - `proxy` (Liu et al., arXiv:2401.08565): three models, `p_0 (p_1 / p_2) ^ strength`,
+      renormalised: a base model, an expert and an anti-expert.
 
-    All are proper: every byte's distribution sums to 1, and a text's log-probability is the sum over
-    its bytes. Laws and backends of the members may differ.
+    All are proper: every byte's distribution sums to 1, and a text's log-probability is the sum
+    over its bytes. Laws and backends of the members may differ.
 
     Args:
         members: Byte-level models: :class:`ByteLM` or other ensembles.
@@ -100,7 +100,7 @@ class Ensemble(ByteModel):
         good = chosen.shape == (count,) and bool(np.isfinite(chosen).all())
         if good and proper:
             # A sum of n rounded numbers is off by n half-units at most.
-            good = bool((chosen >= 0).all()) and abs(float(chosen.sum()) - 1) <= 1e-9  # noqa: PLR2004
+            good = bool((chosen >= 0).all()) and abs(float(chosen.sum()) - 1) <= 1e-9
         if not good:
             raise errors.build(
                 errors.InvalidValue,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -42,8 +42,8 @@ class ByteLM(ByteModel):
       left out and the rest renormalised, token by token; then all covers of the bytes are summed.
       A proper model: conditionals multiply to the probability of the text.
     - `canonical`: the model's own probabilities, summed over canonical covers, and the next byte
-      renormalised (Phan et al., arXiv:2410.09303; Hayase et al., arXiv:2506.14123). Its conditionals
-      do not multiply to `log_mass`.
+      renormalised (Phan et al., arXiv:2410.09303; Hayase et al., arXiv:2506.14123). Its
+      conditionals do not multiply to `log_mass`.
     - `marginal`: summed over all covers (Vieira et al., arXiv:2412.03719). Contexts whose weight is
       below `eps` of the whole are not evaluated; `missing_mass` bounds what they could add.
 
@@ -174,7 +174,7 @@ class ByteLM(ByteModel):
 
         if isinstance(model, ByteLM):
             return model
-        if isinstance(model, tuple) and len(model) == 2:  # noqa: PLR2004
+        if isinstance(model, tuple) and len(model) == 2:
             model, tokenizer = model
         backend: TokenBackend
         if isinstance(model, str | os.PathLike):
@@ -276,8 +276,7 @@ class ByteLM(ByteModel):
         if self.law != "marginal":
             return self.contexts.sweep(state._core.sweep(data), state.root)
         rows = [state.logprobs()]
-        for byte in data:
-            rows.append(state.push(byte).logprobs())
+        rows.extend(state.push(byte).logprobs() for byte in data)
         return np.stack(rows)
 
     def score_batch(
@@ -313,10 +312,16 @@ class ByteLM(ByteModel):
             # The empty prefix has all the mass under a proper law: it need not be asked for.
             empty = [self.law == "local" and not len(state) for state in starts]
             jobs = [state.job(mass_only=not end) for state in ends]
-            jobs += [s.job(mass_only=True) for s, all in zip(starts, empty, strict=True) if not all]
+            jobs += [
+                state.job(mass_only=True)
+                for state, whole in zip(starts, empty, strict=True)
+                if not whole
+            ]
             self.contexts.evaluate(jobs)
-            for slot, (start, stop, all) in enumerate(zip(starts, ends, empty, strict=True), first):
-                scores[slot] = _difference(stop._core.log_mass(), 0.0 if all else start.log_mass)
+            together = zip(starts, ends, empty, strict=True)
+            for slot, (start, stop, whole) in enumerate(together, first):
+                part = 0.0 if whole else start.log_mass
+                scores[slot] = _difference(stop.log_mass, part)
                 if end:
                     scores[slot] += stop.logprobs()[END]
         return scores
@@ -383,7 +388,7 @@ def _first_ids(tokenizer: Tokenizer, given: Sequence[int] | None) -> tuple[int, 
     if not found:
         raise errors.build(
             errors.InvalidValue,
-            "the tokenizer has no id that stands before a text, so its first byte has no probability",
+            "no id stands before a text, so its first byte has no probability",
             field="first_ids",
             fix="give first_ids: the ids that texts began with in training",
         )

@@ -38,13 +38,13 @@ class Cover:
 
 
 class ByteState:
-    """A prefix of bytes, and what a :class:`ByteLM` says of the next one.
+    r"""A prefix of bytes, and what a :class:`ByteLM` says of the next one.
 
     Made by :meth:`ByteLM.start`. Pushing asks the model nothing; reading a number does, once.
 
     >>> import anyvocab as av
     >>> lm = av.ByteLM.load("pico:code-4k")
-    >>> state = lm.start(b"def f(x):\\n    retu")
+    >>> state = lm.start(b"def f(x):\n    retu")
     >>> bytes([int(state.logprobs().argmax())])
     b'r'
     >>> state.push(b"rn").text[-6:]
@@ -130,8 +130,8 @@ class ByteState:
         """
         self._evaluate()
         return [
-            Cover(tuple(tokens), open, log_mass, tuple(tops))
-            for tokens, open, log_mass, tops in self._core.covers(most)
+            Cover(tuple(tokens), depth, log_mass, tuple(tops))
+            for tokens, depth, log_mass, tops in self._core.covers(most)
         ]
 
     def pick(self, u: float) -> Cover | None:
@@ -145,9 +145,9 @@ class ByteState:
         picked = self._core.pick(u)
         if picked is None:
             return None
-        tokens, open, share = picked
+        tokens, depth, share = picked
         log_mass = self._core.log_mass() + float(np.log(share))
-        return Cover(tuple(tokens.tolist()), open, log_mass, ())
+        return Cover(tuple(tokens.tolist()), depth, log_mass, ())
 
     @property
     def root(self) -> tuple[int, ...]:
