@@ -190,11 +190,10 @@ def _hub_folder(repository: str, revision: str | None) -> Path:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError
     except ImportError as error:
-        raise errors.build(
-            errors.MissingExtra,
+        raise errors.missing_extra(
             f"{repository!r} is no local path, and huggingface_hub is not installed",
             field="source",
-            fix="install it with `pip install 'anyvocab[models]'`, or give a local folder",
+            otherwise=", or give a local folder",
         ) from error
     try:
         folder = snapshot_download(repository, revision=revision, allow_patterns=list(_HUB_FILES))

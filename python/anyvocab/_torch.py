@@ -18,11 +18,7 @@ def import_torch() -> ModuleType:
     try:
         import torch
     except ImportError as error:
-        raise errors.build(
-            errors.MissingExtra,
-            "torch is not installed, and running a model or writing its weights needs it",
-            field="model",
-            fix="pip install 'anyvocab[models]'",
-        ) from error
+        found = "torch is not installed, and running a model or writing its weights needs it"
+        raise errors.missing_extra(found, field="model") from error
     module: ModuleType = torch
     return module

@@ -42,6 +42,7 @@ __all__ = [
     "UnsupportedWeights",
     "WeightsFormatError",
     "build",
+    "missing_extra",
 ]
 
 
@@ -98,3 +99,9 @@ def build(
     error.field = field
     error.fix = fix
     return error
+
+
+def missing_extra(found: str, *, field: str, otherwise: str = "") -> MissingExtra:
+    """Return the error for a package of the extra `models`; `otherwise` ends its fix."""
+    fix = f"install it with `pip install 'anyvocab[models]'`{otherwise}"
+    return build(MissingExtra, found, field=field, fix=fix)

@@ -216,12 +216,8 @@ def load_model(
 
         loader = _loader(config, kind)
     except ImportError as error:
-        raise errors.build(
-            errors.MissingExtra,
-            "transformers is needed to load a model",
-            field="model",
-            fix="install it with `pip install 'anyvocab[models]'`",
-        ) from error
+        found = "transformers is needed to load a model"
+        raise errors.missing_extra(found, field="model") from error
     had_bar = transformers_logging.is_progress_bar_enabled()
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()  # library code prints nothing
@@ -330,11 +326,10 @@ def _hub_folder(repository: str) -> Path:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError
     except ImportError as error:
-        raise errors.build(
-            errors.MissingExtra,
+        raise errors.missing_extra(
             f"{repository!r} is no local path, and huggingface_hub is not installed",
             field="model",
-            fix="install it with `pip install 'anyvocab[models]'`, or give a local folder",
+            otherwise=", or give a local folder",
         ) from error
     try:
         return Path(snapshot_download(repository, allow_patterns=list(_HUB_FILES)))

@@ -73,12 +73,7 @@ def render_all(
             field=name,
         )
     if importlib.util.find_spec("jinja2") is None:
-        raise errors.build(
-            errors.MissingExtra,
-            "jinja2 is needed to compare chat templates",
-            field=name,
-            fix="install it with `pip install 'anyvocab[models]'`",
-        )
+        raise errors.missing_extra("jinja2 is needed to compare chat templates", field=name)
     request = {
         "jobs": [{"template": one, "variables": list(variables)} for one, variables in jobs],
         "characters": characters,

@@ -69,12 +69,8 @@ class FolderEncoder:
         try:
             from transformers import AutoModel, AutoTokenizer
         except ModuleNotFoundError as error:
-            raise errors.build(
-                errors.MissingExtra,
-                "an encoder folder needs transformers",
-                field="encoder",
-                fix='pip install "anyvocab[models]"',
-            ) from error
+            found = "an encoder folder needs transformers"
+            raise errors.missing_extra(found, field="encoder") from error
         options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(str(self.folder), **options)
