@@ -297,9 +297,10 @@ def find_folder(text: str) -> Path:
     if not folder.exists() and _HUB_ID.fullmatch(text) and not text.startswith("."):
         folder = _hub_folder(text)
     if not (folder / "config.json").is_file():
+        found = "it has no config.json" if folder.exists() else "there is no such path"
         raise errors.build(
             errors.SourceNotFound,
-            "is no model folder: it has no config.json",
+            f"is no model folder: {found}",
             field="model",
             file=text,
             fix="give a folder as transformers saves it, or `pico:code-4k`",

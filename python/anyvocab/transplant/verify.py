@@ -223,7 +223,7 @@ def _model_checks(folder: Path, model: Any) -> Iterable[Check]:
     yield Check(
         "rows",
         rows >= known and (not predicts or len(last) == rows),
-        f"{rows:,} rows, {len(last) if predicts else 'no'} logits, {known:,} ids",
+        f"{rows:,} rows, {f'{len(last):,}' if predicts else 'no'} logits, {known:,} ids",
     )
     silent = [id for id in range(rows) if id >= known]
     silent += [int(id) for id in tokenizer.vocabulary.holes() if id < rows]
