@@ -48,13 +48,13 @@ class Generated:
         bytes: What it wrote behind the prompt.
         logprob: Of the ids chosen, the end included, in nats: each among those that could be.
         finish: `end`: an end id; `stop`: a stop string, which `bytes` ends with; `length`.
-        ids: How many ids.
+        ids: The ids, without the end.
     """
 
     bytes: bytes
     logprob: float
     finish: str
-    ids: int
+    ids: tuple[int, ...]
 
 
 def first_ids(lm: Any) -> tuple[int, ...]:
@@ -158,17 +158,18 @@ def generate(
     generator = np.random.default_rng(sampler.seed)
     backend, vocabulary = lm.backend, lm.tokenizer.vocabulary
     choices = _Choices(lm.tokenizer, ends, int(backend.rows))
-    written, logprob, finish, count = b"", 0.0, "length", 0
+    written, logprob, finish = b"", 0.0, "length"
+    taken: list[int] = []
     node = backend.root([int(id) for id in ids])
     try:
-        while count < max_new_tokens and (max_bytes is None or len(written) < max_bytes):
+        while len(taken) < max_new_tokens and (max_bytes is None or len(written) < max_bytes):
             logprobs = _row(backend, node, choices.spelling(pending) if pending else choices.free)
             chosen = sampler.choose(logprobs, generator)
             logprob += float(logprobs[chosen])
-            count += 1
             if not pending and chosen in choices.ends:
                 finish = "end"
                 break
+            taken.append(chosen)
             token = vocabulary.token_bytes(chosen) or b""
             written += token[len(pending) :]
             pending = pending[len(token) :]
@@ -182,7 +183,7 @@ def generate(
         backend.release(node)
     if max_bytes is not None and len(written) > max_bytes:
         written, finish = written[:max_bytes], "length"
-    return Generated(written, logprob, finish, count)
+    return Generated(written, logprob, finish, tuple(taken))
 
 
 def _row(backend: Any, node: int, may: NDArray[np.bool_]) -> NDArray[np.float64]:
