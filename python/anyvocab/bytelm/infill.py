@@ -131,6 +131,10 @@ def infill(
             raise errors.build(
                 errors.InvalidValue, f"{value!r} is no choice", field=name, fix=", ".join(known)
             )
+    if backoff < 0:
+        raise errors.build(
+            errors.InvalidValue, f"must be 0 or more, got {backoff}", field="backoff"
+        )
     chosen = choose_template(lm.tokenizer, template)
     anchor = suffix_anchor(after) if stop == "suffix" else None
     stops = [*stop_strings, *([] if anchor is None else [anchor])]

@@ -1,4 +1,4 @@
-"""Runs one program under limits. Started by `infilling_sandbox`, never imported.
+"""Runs one program under limits. Started by `infilling_sandbox`, in a process of its own.
 
 The request is one JSON object on standard input; the answer is two lines on the file descriptor it
 names, each with the request's nonce: that the limits hold, and what became of the program. Who
@@ -102,4 +102,5 @@ def _main() -> None:
     os._exit(0)
 
 
-_main()
+if __name__ == "__main__":
+    _main()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from anyvocab import errors
-from anyvocab.bytelm.baselines import score_ids
+from anyvocab.bytelm.baselines import BACKOFF, score_ids
 from anyvocab.bytelm.edges import encode_spelled
 from anyvocab.bytelm.fim import FimTemplate
 from anyvocab.bytelm.fim_families import choose_template
@@ -51,6 +51,7 @@ def evaluate_infilling(
     template: FimTemplate | str | None = None,
     max_new_tokens: int = 64,
     stop: Stop = "suffix",
+    backoff: int = BACKOFF,
     scored: bool = True,
     bootstrap: Bootstrap | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -64,6 +65,7 @@ def evaluate_infilling(
         template: How the model is asked; found in its vocabulary when left out.
         max_new_tokens: The most ids of an answer.
         stop: Where an answer ends; as for `infill`.
+        backoff: How many tokens healing takes off at most.
         scored: Whether the true middles are scored too.
         bootstrap: How the intervals are made; its `block` is not used.
         progress: Told after each answer how many of how many are there.
@@ -79,7 +81,9 @@ def evaluate_infilling(
     for mode in modes:
         answers = []
         for case in cases:
-            answers.append(_answer(lm, case, chosen, mode, max_new_tokens, stop, scored=scored))
+            answers.append(
+                _answer(lm, case, chosen, mode, max_new_tokens, stop, backoff, scored=scored)
+            )
             done += 1
             if progress is not None:
                 progress(done, total)
@@ -115,6 +119,7 @@ def _answer(
     mode: Mode,
     max_new_tokens: int,
     stop: Stop,
+    backoff: int,
     *,
     scored: bool,
 ) -> CaseResult:
@@ -127,10 +132,11 @@ def _answer(
         mode=mode,
         max_new_tokens=max_new_tokens,
         stop=stop,
+        backoff=backoff,
     )
     seconds = time.perf_counter() - started
     matched = _matched(answer.bytes, case.middle)
-    nats = middle_nats(lm, case, template, mode) if scored else None
+    nats = middle_nats(lm, case, template, mode, backoff=backoff) if scored else None
     return CaseResult(case, answer, matched, nats, seconds)
 
 
@@ -142,7 +148,14 @@ def _matched(answer: bytes, middle: bytes) -> int:
     return min(len(answer), len(middle))
 
 
-def middle_nats(lm: Any, case: InfillingCase, template: FimTemplate, mode: Mode) -> float | None:
+def middle_nats(
+    lm: Any,
+    case: InfillingCase,
+    template: FimTemplate,
+    mode: Mode,
+    *,
+    backoff: int = BACKOFF,
+) -> float | None:
     """Return the negative log-probability of a case's true middle, its end not counted, in nats.
 
     `bytes`: of the bytes, by the model's own law. `tokens`: of their encoding, on its own, behind
@@ -155,7 +168,7 @@ def middle_nats(lm: Any, case: InfillingCase, template: FimTemplate, mode: Mode)
         prompt = template.prompt(case.prefix, case.suffix, tokenizer=lm.tokenizer)
         return -float(lm.score(case.middle + prompt.closing, prefix=prompt.parts()))
     prompt = baseline_prompt(lm, template, case.prefix, case.suffix, mode)
-    ids, pending = baseline_ids(lm, prompt, mode)
+    ids, pending = baseline_ids(lm, prompt, mode, backoff=backoff)
     middle = encode_spelled(lm.tokenizer, pending + case.middle + prompt.closing)
     return -score_ids(lm, ids, middle, pending=pending, end=template.end_ids)
 
@@ -217,6 +230,7 @@ def evaluate_problems(
     top_p: float = 1.0,
     max_new_tokens: int = 128,
     stop: Stop = "suffix",
+    backoff: int = BACKOFF,
     seed: int = 0,
     limits: SandboxLimits | None = None,
     workers: int = 1,
@@ -240,6 +254,7 @@ def evaluate_problems(
         top_p: As for `infill`.
         max_new_tokens: The most ids of a middle.
         stop: Where a middle ends; as for `infill`.
+        backoff: How many tokens healing takes off at most.
         seed: Of the first sample.
         limits: What each program may use.
         workers: How many programs run at once.
@@ -282,6 +297,7 @@ def evaluate_problems(
                         top_p=top_p,
                         seed=seed + sample,
                         stop=stop,
+                        backoff=backoff,
                     )
                 )
                 done += 1
