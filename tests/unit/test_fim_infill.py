@@ -247,10 +247,24 @@ def test_healing_chooses_among_ids_that_agree_with_the_prompt_alone() -> None:
     assert (found.bytes, found.finish) == (b"", "end")
 
 
-def test_healing_leaves_a_closed_prompt_as_it_is() -> None:
-    lm = FakeLM(follow(ord("l"), start=7))
-    assert infill(lm, b"hel", b".", template=PSM, mode="healing").bytes == b"l"
-    assert lm.backend.contexts[0] == (END, 262, HE, ord("l"), 263, ord("."), 264)
+def test_healing_a_closed_prompt_spells_its_end_behind_the_middle_mark() -> None:
+    lm = FakeLM(follow(SPACE_HELL, ord("o"), start=6))
+    found = infill(lm, b"x hel", b".", template=PSM, mode="healing")
+    assert lm.backend.contexts[0] == (END, 262, ord("x"), 263, ord("."), 264)
+    assert (found.bytes, found.finish) == (b"lo", "end")
+
+
+def test_the_tokens_mode_leaves_a_closed_prompt_as_it_is() -> None:
+    lm = FakeLM(follow(ord("l"), start=9))
+    assert infill(lm, b"x hel", b".", template=PSM, mode="tokens").bytes == b"l"
+    context = (END, 262, ord("x"), ord(" "), HE, ord("l"), 263, ord("."), 264)
+    assert lm.backend.contexts[0] == context
+
+
+def test_a_closed_prompts_end_opens_the_middle_of_the_bytes_mode() -> None:
+    lm = FakeLM(noise(0), answer=b"lo")
+    assert infill(lm, b"x hel", b".", template=PSM).bytes == b"lo"
+    assert lm.asked["context"] == [Ids([262]), b"x", Ids([263]), b".", Ids([264]), b" hel"]
 
 
 def test_healing_a_closed_prompt_completes_a_character_cut_in_two() -> None:

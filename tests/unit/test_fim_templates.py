@@ -131,7 +131,7 @@ def test_real_tokenizers_have_the_templates_of_their_makers(
 def test_deepseeks_hole_is_where_the_suffix_begins_and_its_end_where_the_middle_does() -> None:
     template = choose_template(marked("<｜fim▁hole｜>", "<｜fim▁begin｜>", "<｜fim▁end｜>"))
     # begin, prefix, hole, suffix, end, as in arXiv:2401.14196; ids: hole 260, begin 261, end 262
-    assert template.prompt(b"a", b"b").pieces == ((261,), b"a", (260,), b"b", (262,))
+    assert template.plain_prompt(b"a", b"b").pieces == ((261,), b"a", (260,), b"b", (262,))
 
 
 def test_codestral_is_shown_the_suffix_first_and_goes_on_from_the_prefix() -> None:
@@ -154,8 +154,8 @@ def test_sentencepieces_space_stands_before_the_prefix_and_nowhere_else(
     spellings: list[str], order: str, pieces: tuple[object, ...]
 ) -> None:
     template = choose_template(spaced(*spellings), order)
-    assert template.prompt(b"x", b"y").pieces == pieces
-    assert b" " not in template.prompt(b"", b"y").pieces  # an empty prefix has none
+    assert template.plain_prompt(b"x", b"y").pieces == pieces
+    assert b" " not in template.plain_prompt(b"", b"y").pieces  # an empty prefix has none
 
 
 def test_code_llamas_end_of_middle_ends_it() -> None:
@@ -213,7 +213,7 @@ def test_an_unknown_name_is_answered_with_the_names_there_are() -> None:
     ("changes", "message"),
     [
         ({"order": "mps"}, "'mps' is no order"),
-        ({"cut": "words"}, "'words' is no cut"),
+        ({"edge": "word"}, "'word' is no edge"),
         ({"middle_id": None}, "has a mark before the middle"),
         ({"suffix_id": 1}, "share an id"),
         ({"end_ids": (3,)}, "share an id"),
@@ -238,7 +238,7 @@ def template(order: Order, **changes: object) -> FimTemplate:
 
 
 def test_the_four_orders_are_written_as_published() -> None:
-    written = {order: template(order).prompt(b"P", b"S").pieces for order in ORDERS}
+    written = {order: template(order).plain_prompt(b"P", b"S").pieces for order in ORDERS}
     assert written == {
         "psm": ((1,), b"P", (2,), b"S", (3,)),
         "spm": ((1, 2), b"S", (3,), b"P"),
@@ -259,7 +259,7 @@ def test_empty_texts_leave_no_empty_piece(order: Order) -> None:
 def test_a_character_cut_in_two_is_whole_again_around_the_middle(order: Order, cut: int) -> None:
     # prefix and suffix share a character: what is open, the middle and what closes it are one text
     text = b"a" + HAN + b"b"
-    prompt = template(order).prompt(text[: 1 + cut], text[1 + cut :])
+    prompt = template(order, edge="character").prompt(text[: 1 + cut], text[1 + cut :])
     shown = b"".join(piece for piece in prompt.pieces if isinstance(piece, bytes))
     assert sorted(shown + prompt.closing) == sorted(text)
     assert prompt.closing == (HAN[cut:] if 0 < cut < 3 else b"")
@@ -269,26 +269,44 @@ def test_a_character_cut_in_two_is_whole_again_around_the_middle(order: Order, c
         assert prompt.pieces[-1] == prompt.open
 
 
-def test_a_closed_prefix_cut_inside_a_token_stays_where_training_put_it() -> None:
+def test_the_unsettled_end_of_a_closed_prefix_opens_the_middle() -> None:
     tokenizer = marked(*PLAIN)  # he, ll, hell and " hell" are tokens
     prompt = template("psm").prompt(b"x hel", b"o", tokenizer=tokenizer)
+    # `x` ends a pretoken that is settled by what follows; ` hel` may still become ` hell`
+    assert prompt.pieces == ((1,), b"x", (2,), b"o", (3,), b" hel")
+    assert prompt.open == b" hel"
+
+
+def test_an_unsettled_end_cannot_be_found_without_the_tokenizer() -> None:
+    with pytest.raises(av.InvalidValue, match="needed to find where a token"):
+        template("psm").prompt(b"x hel", b"o")
+    assert template("psm").prompt(b"", b"o").open == b""  # nothing is there to be found
+
+
+@pytest.mark.parametrize("edge", ["character", "none"])
+def test_with_another_edge_the_cut_inside_a_token_is_kept(edge: str) -> None:
+    prompt = template("psm", edge=edge).prompt(b"x hel", b"o")
     assert prompt.pieces == ((1,), b"x hel", (2,), b"o", (3,))
     assert prompt.open == b""
 
 
-def test_where_training_cut_tokens_the_end_of_a_closed_prefix_opens_the_middle() -> None:
-    tokenizer = marked(*PLAIN)
-    prompt = template("psm", cut="tokens").prompt(b"x hel", b"o", tokenizer=tokenizer)
-    # `x` ends a pretoken that is settled by what follows; ` hel` may still become ` hell`
-    assert prompt.pieces == ((1,), b"x", (2,), b"o", (3,), b" hel")
-    assert prompt.open == b" hel"
-    with pytest.raises(av.InvalidValue, match="needed to find where a token"):
-        template("psm", cut="tokens").prompt(b"x hel", b"o")
-
-
-def test_where_training_cut_bytes_nothing_is_moved() -> None:
-    prompt = template("psm", cut="bytes").prompt(HAN[:2], b"")
+def test_without_an_edge_a_character_stays_cut_in_two() -> None:
+    prompt = template("psm", edge="none").prompt(HAN[:2], b"")
     assert prompt.pieces == ((1,), HAN[:2], (2, 3))
+
+
+@pytest.mark.parametrize("name", ["code-4k", "code-2k"])
+@pytest.mark.parametrize("edge", ["token", "character"])
+def test_what_stands_before_a_closing_mark_never_ends_inside_a_character(
+    name: str, edge: str
+) -> None:
+    tokenizer = av.Tokenizer.load(f"pico:{name}")
+    text = "x = 'é中文😀𝔘n' # ß\n".encode()
+    for cut in range(len(text) + 1):
+        prompt = template("psm", edge=edge).prompt(text[:cut], b"", tokenizer=tokenizer)
+        before = text[: cut - len(prompt.open)]
+        assert before == b"" or before in prompt.pieces
+        before.decode()  # raises where a character is cut
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -313,7 +331,9 @@ def test_parts_are_ids_and_bytes() -> None:
 
 @pytest.mark.parametrize("name", ["code-4k", "code-2k"])
 @pytest.mark.parametrize("order", ["psm", "spm"])
-def test_pico_prompts_are_the_ones_its_training_wrote(name: str, order: pico_fim.Order) -> None:
+def test_pico_plain_prompts_are_the_ones_its_training_wrote(
+    name: str, order: pico_fim.Order
+) -> None:
     tokenizer = av.Tokenizer.load(f"pico:{name}")
     chosen = choose_template(tokenizer, order)
     middle = chosen.middle_id
@@ -328,7 +348,7 @@ def test_pico_prompts_are_the_ones_its_training_wrote(name: str, order: pico_fim
     text = "def f(x):\n    return {'é': x, '中': None}  # <fim_prefix>\n\n\nclass A:\n\tpass\n" * 2
     for _ in range(40):
         parts = pico_fim.cut(text, rng)
-        prompt = chosen.prompt(parts.prefix.encode(), parts.suffix.encode())
+        prompt = chosen.plain_prompt(parts.prefix.encode(), parts.suffix.encode())
         written: list[int] = []
         for piece in prompt.pieces:
             written += encode_spelled(tokenizer, piece) if isinstance(piece, bytes) else piece

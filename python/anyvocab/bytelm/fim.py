@@ -15,21 +15,24 @@ context and is open: a byte-level model sums over every encoding that begins wit
 is exact wherever the cut falls.
 
 **Closed orders.** A mark stands behind the prefix, and the middle begins afresh behind a mark. What
-is right depends on where training cut (`FimTemplate.cut`):
+is done with a prefix that ends inside a token is the template's `edge`:
 
-- `characters`: documents were cut between characters and every part encoded on its own (StarCoder,
-  Code Llama, pico; and the paper). A prefix that ends inside a token is then just what training
-  showed, and so is a middle that begins inside one: the prompt is kept as it is. To move the
-  prefix's end behind `<mid>`, as one would heal an open prompt, makes a prompt that training did
-  not show. Only a character cut in two never occurred: its first bytes are moved behind `<mid>`,
-  where the middle has to begin with them.
-- `tokens`: the cut was made in the encoded document, so a prefix ended where the whole document's
-  encoding ends a token. The prefix is shortened to a token end that no continuation can change, and
-  the bytes taken off it open the middle.
-- `bytes`: documents were cut anywhere; nothing is moved.
+- `token`, the default: the prefix is shortened to a token end that no continuation can change, and
+  the bytes taken off it open the middle, which a byte-level model completes as it does an open
+  prefix. It is the prompt of a document that was cut a little earlier. If training cut documents
+  between tokens, it is the only kind of prompt that occurred. If it cut between characters, both
+  this prompt and the one with the cut where it is occurred, drawn without regard to the text, so
+  both ask for the same distribution of it; the later cut asks in the spelling that training showed
+  least, two halves of a token. The price: the model is not told that the middle begins where it
+  does, only that the text goes on with these bytes.
+- `character`: the cut stays where it is; only the first bytes of a character cut in two, which
+  never occurred in text, open the middle.
+- `none`: nothing is moved.
 
-Where a publisher does not say where training cut, `characters` is assumed: it is what the published
-code of this family of transforms does (Megatron's FIM dataset cuts decoded text).
+Measured on the two pico models, whose training cut between characters, with token healing: true
+middles that begin inside a token cost 24% and 25% fewer bits behind a PSM prompt with the edge
+`token` than with the cut kept, and where they begin a line 1% more and 7% fewer (60 holes each in
+held-out modules).
 
 **The suffix** is encoded on its own in all of them, as in training. If it begins inside a
 character, the model is shown the suffix from the next character on, and the middle has to end with
@@ -48,10 +51,10 @@ if TYPE_CHECKING:
     from anyvocab.bytelm import Ids
     from anyvocab.tokenizer import Tokenizer
 
-__all__ = ["LAYOUTS", "Cut", "FimPrompt", "FimTemplate", "Order"]
+__all__ = ["LAYOUTS", "Edge", "FimPrompt", "FimTemplate", "Order"]
 
 Order = Literal["psm", "spm", "sp", "spm-closed"]
-Cut = Literal["characters", "tokens", "bytes"]
+Edge = Literal["token", "character", "none"]
 
 LAYOUTS: Final[dict[Order, tuple[str, ...]]] = {
     "psm": ("<pre>", "prefix", "<suf>", "suffix", "<mid>"),
@@ -97,7 +100,7 @@ class FimTemplate:
         suffix_id: The mark of the suffix.
         middle_id: The mark of the middle; None in the order `sp`, which has none.
         end_ids: The ids that end a middle.
-        cut: Where training cut documents.
+        edge: How much of a prefix that a mark closes is moved behind the middle mark.
         lead: What stands before a prefix that is not empty: the space of a SentencePiece tokenizer,
             where the model was trained with it (Code Llama).
 
@@ -111,19 +114,19 @@ class FimTemplate:
     suffix_id: int
     middle_id: int | None
     end_ids: tuple[int, ...]
-    cut: Cut = "characters"
+    edge: Edge = "token"
     lead: bytes = field(default=b"", repr=False)
 
     def __post_init__(self) -> None:
         """Refuse what is no template.
 
         Raises:
-            InvalidValue: The order or the cut is unknown, a mark is missing or is no id, two marks
+            InvalidValue: The order or the edge is unknown, a mark is missing or is no id, two marks
                 are one, or a mark ends the middle.
         """
         for name, value, known in (
             ("order", self.order, get_args(Order)),
-            ("cut", self.cut, get_args(Cut)),
+            ("edge", self.edge, get_args(Edge)),
         ):
             if value not in known:
                 raise errors.build(
@@ -178,7 +181,7 @@ class FimTemplate:
         Args:
             prefix: The text before, cut anywhere.
             suffix: The text behind, cut anywhere.
-            tokenizer: Needed for `cut="tokens"` in a closed order.
+            tokenizer: The model's; needed for the edge `token` in a closed order.
 
         Raises:
             InvalidValue: The tokenizer is needed and not given.
@@ -219,17 +222,18 @@ class FimTemplate:
 
     def _closed(self, prefix: bytes, tokenizer: Tokenizer | None) -> tuple[bytes, bytes]:
         """Return what of a prefix stands before its closing mark, and what opens the middle."""
-        if self.cut == "bytes":
-            return prefix, b""
-        if self.cut == "characters":
-            at = len(prefix) - incomplete_tail(prefix)
-            return prefix[:at], prefix[at:]
-        if tokenizer is None:
-            raise errors.build(
-                errors.InvalidValue,
-                "is needed to find where a token of the prefix ends",
-                field="tokenizer",
-                fix="give the model's tokenizer, or a template with cut='characters'",
-            )
-        at = settled_end(tokenizer, prefix)
+        at = len(prefix)
+        if self.edge == "token" and prefix:
+            if tokenizer is None:
+                raise errors.build(
+                    errors.InvalidValue,
+                    "is needed to find where a token of the prefix ends",
+                    field="tokenizer",
+                    fix="give the model's tokenizer, or a template with edge='character'",
+                )
+            at = settled_end(tokenizer, prefix)
+        if self.edge != "none":
+            # A token may end inside a character; a text never did.
+            at = min(at, len(prefix) - incomplete_tail(prefix))
+            at -= incomplete_tail(prefix[:at])
         return prefix[:at], prefix[at:]

@@ -98,8 +98,8 @@ def infill(
     """Return the text between `prefix` and `suffix`, by the model's own template.
 
     Both may be cut anywhere, inside a token and inside a character: with `mode="bytes"` the middle
-    of an open template is a completion of the prefix's bytes, over every encoding of them
-    (see :mod:`anyvocab.bytelm.fim` for what is done at which edge, and why).
+    is a completion of the prefix's last bytes over every encoding of them
+    (:mod:`anyvocab.bytelm.fim` says what is done at which edge, and why).
 
     Args:
         lm: A byte-level model; the token-level modes use its `tokenizer` and `backend` alone.
