@@ -68,6 +68,10 @@ class FakeLM:
     """A tiny model: its tokenizer, a table, and a scripted byte-level completion."""
 
     first_ids = (END,)
+    ends: tuple[int, ...] = ()
+
+    def with_specials(self, specials: object) -> Any:
+        return self
 
     def __init__(self, function: Logits, *, rows: int = 270, answer: bytes = b"") -> None:
         document = tiny_tokenizer()
@@ -139,6 +143,7 @@ def test_the_model_is_asked_with_the_templates_parts_and_the_anchor() -> None:
     lm = FakeLM(noise(0), answer=b"middle")
     found = infill(lm, b"pre", "\n    return é\n", template=TEMPLATE, seed=5, max_new_tokens=7)
     assert lm.asked["context"] == [
+        Ids(lm.first_ids),
         Ids([262, 263]),
         "\n    return é\n".encode(),
         Ids([264]),

@@ -138,6 +138,10 @@ class Scripted:
     """A model whose byte-level answers are given, by the prompt's prefix."""
 
     first_ids = (4091,)
+    ends: tuple[int, ...] = ()
+
+    def with_specials(self, specials: object) -> Any:
+        return self
 
     def __init__(self, tokenizer: av.Tokenizer, answer: Callable[[bytes, int], bytes]) -> None:
         self.tokenizer = tokenizer

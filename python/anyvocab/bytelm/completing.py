@@ -81,7 +81,7 @@ def complete(
     )
     whole = over + written.bytes
     text, finish = _cut(whole, stops, max_bytes) or (whole, written.finish)
-    return Completion(text, share + written.logprob, finish, written.ids)
+    return Completion(text, share + written.logprob, finish, len(written.ids))
 
 
 def _cut(text: bytes, stops: Sequence[bytes], max_bytes: int | None) -> tuple[bytes, str] | None:

@@ -112,6 +112,17 @@ class Ensemble(ByteModel):
             )
         return chosen
 
+    def with_members(self, members: Sequence[ByteModel]) -> Ensemble:
+        """Return an ensemble of other members by the same rule."""
+        weighted = self.rule in ("mixture", "bayes", "product")
+        return Ensemble(
+            members,
+            rule=self.rule,
+            weights=self.weights.tolist() if weighted else None,
+            strength=self.strength,
+            cutoff=self.cutoff,
+        )
+
     def __repr__(self) -> str:
         return f"Ensemble({len(self.members)} members, rule={self.rule!r})"
 

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from anyvocab import errors
 from anyvocab.bytelm.baselines import BACKOFF, Sampler, generate, heal, prompt_ids
+from anyvocab.bytelm.context import Each, Ids
 from anyvocab.bytelm.edges import encode_spelled
 from anyvocab.bytelm.fim import FimPrompt, FimTemplate
 from anyvocab.bytelm.fim_families import choose_template
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from anyvocab.bytelm.context import Context
+    from anyvocab.bytelm.lm import Policy
 
 __all__ = ["ANCHOR_BYTES", "Infill", "Mode", "Stop", "infill", "suffix_anchor"]
 
@@ -135,13 +139,13 @@ def infill(
         raise errors.build(
             errors.InvalidValue, f"must be 0 or more, got {backoff}", field="backoff"
         )
-    chosen = choose_template(lm.tokenizer, template)
+    chosen = choose_template(_first(lm).tokenizer, template)
     anchor = suffix_anchor(after) if stop == "suffix" else None
     stops = [*stop_strings, *([] if anchor is None else [anchor])]
     if mode == "bytes":
-        prompt = chosen.prompt(before, after, tokenizer=lm.tokenizer)
-        done = lm.complete(
-            prompt.parts(),
+        writer, context, prompt = byte_context(lm, chosen, before, after)
+        done = writer.complete(
+            context,
             max_new_tokens=max_new_tokens,
             max_bytes=max_bytes,
             temperature=temperature,
@@ -165,6 +169,39 @@ def infill(
         )
     middle, finish = _trim(done.bytes, done.finish, stops, prompt.closing)
     return Infill(middle, done.logprob, finish, chosen, mode)
+
+
+def byte_context(
+    lm: Any, template: FimTemplate, prefix: bytes, suffix: bytes
+) -> tuple[Any, Context | Each, FimPrompt]:
+    """Return a model whose text ends where the template's middle does, its context, the prompt.
+
+    Every member of an ensemble is asked by its own template: by this one where its vocabulary has
+    the same marks, else by the one that is found there.
+    """
+    from anyvocab.bytelm.ensemble import Ensemble
+
+    prompt = template.prompt(prefix, suffix, tokenizer=_first(lm).tokenizer)
+    if not isinstance(lm, Ensemble):
+        ends: dict[int | str, Policy] = {id: "end" for id in template.end_ids if id not in lm.ends}
+        writer = lm.with_specials(ends) if ends else lm
+        return writer, [Ids(writer.first_ids), *prompt.parts()], prompt
+    writers: list[Any] = []
+    contexts: list[Any] = []
+    for member in lm.members:
+        own = (
+            template if member is lm.members[0] else choose_template(_first(member).tokenizer, None)
+        )
+        writer, context, _ = byte_context(member, own, prefix, suffix)
+        writers.append(writer)
+        contexts.append(context)
+    return lm.with_members(writers), Each(contexts), prompt
+
+
+def _first(lm: Any) -> Any:
+    """Return the model, or the first member of an ensemble."""
+    members = getattr(lm, "members", None)
+    return _first(members[0]) if members else lm
 
 
 def baseline_prompt(

@@ -19,7 +19,15 @@ from anyvocab.bytelm.baselines import BACKOFF, score_ids
 from anyvocab.bytelm.edges import encode_spelled
 from anyvocab.bytelm.fim import FimTemplate
 from anyvocab.bytelm.fim_families import choose_template
-from anyvocab.bytelm.infill import Infill, Mode, Stop, baseline_ids, baseline_prompt, infill
+from anyvocab.bytelm.infill import (
+    Infill,
+    Mode,
+    Stop,
+    baseline_ids,
+    baseline_prompt,
+    byte_context,
+    infill,
+)
 from anyvocab.evaluate.bootstrap import Bootstrap
 from anyvocab.evaluate.infilling_cases import CASE_KINDS, InfillingCase
 from anyvocab.evaluate.infilling_problems import Problem, judge_all, pass_at_k
@@ -165,8 +173,8 @@ def middle_nats(
     if mode == "bytes":
         if not hasattr(lm, "score"):
             return None
-        prompt = template.prompt(case.prefix, case.suffix, tokenizer=lm.tokenizer)
-        return -float(lm.score(case.middle + prompt.closing, prefix=prompt.parts()))
+        scorer, context, prompt = byte_context(lm, template, case.prefix, case.suffix)
+        return -float(scorer.score(case.middle + prompt.closing, prefix=context))
     prompt = baseline_prompt(lm, template, case.prefix, case.suffix, mode)
     ids, pending = baseline_ids(lm, prompt, mode, backoff=backoff)
     middle = encode_spelled(lm.tokenizer, pending + case.middle + prompt.closing)

@@ -129,9 +129,9 @@ impl CoverState {
 
 #[pymethods]
 impl CoverState {
-    fn push(&self, py: Python<'_>, bytes: PyBackedBytes) -> PyResult<()> {
+    fn push(&self, py: Python<'_>, data: PyBackedBytes) -> PyResult<()> {
         self.with(py, |state| {
-            state.push(&bytes);
+            state.push(&data);
             Ok(())
         })
     }

@@ -21,6 +21,8 @@ const WHOLE: u64 = (1 << BLOCK) - 1;
 
 type Block = [f32; BLOCK];
 type Lanes = [f64; LANES];
+/// The maximum, the sum of all `e^(logit - maximum)`, and the log masses by first byte.
+type Masses = (f32, f64, Box<[f64; BYTES]>);
 
 /// What one model state says about the first byte. Natural logarithms on the scale of the logits: subtract `log_all`
 /// for the model's log-probabilities, or `log_allowed` for those given that an allowed token follows.
@@ -43,9 +45,9 @@ pub struct RootSums {
 /// `allowed` are the places that may follow, all of them where it is `None`; it does not change `log_all`. `counted` are
 /// ids whose logits are wanted beside the sums, the ids of END for one; each is in `log_all` already, as every row is.
 ///
-/// Each mass is within `n ε` of itself for the n tokens in it. Whatever has a finite logit and is allowed
-/// has a finite log mass, however far below the maximum it lies. One thread, no allocation but the result;
-/// O(rows).
+/// Each mass is within `(n + 400) ε` of itself for the n tokens in it; the 400 are for the rounding of `logit - max` where
+/// it lies 700 nats down. Whatever has a finite logit and is allowed has a finite log mass, however far below the maximum
+/// it lies. One thread, no allocation but the result; O(rows).
 ///
 /// # Errors
 /// Another number of logits than the index has rows, NaN or plus infinity among them, nothing but minus infinity,
@@ -65,15 +67,23 @@ pub fn root_sums(
     }
     let counted = counted.iter().map(|&id| counted_logit(logits, id)).collect::<Result<_>>()?;
     let sums = match logits {
-        Logits::F32(rows) => dispatch(Root::<F32> { index, rows, allowed }),
-        Logits::Bf16(rows) => dispatch(Root::<Bf16> { index, rows, allowed }),
-        Logits::F16(rows) => dispatch(Root::<F16> { index, rows, allowed }),
+        Logits::F32(rows) => root::<F32>(index, rows, allowed),
+        Logits::Bf16(rows) => root::<Bf16>(index, rows, allowed),
+        Logits::F16(rows) => root::<F16>(index, rows, allowed),
     };
     let Some((max, all, bytes)) = sums else {
         return Err(blame(logits));
     };
     let (max_log, log_allowed) = (f64::from(max), log_sum_exp(&bytes[..]));
     Ok(RootSums { max, log_all: max_log + all.ln(), log_allowed, bytes, counted })
+}
+
+/// See [`Root`].
+fn root<F: Format>(index: &VocabIndex, rows: &[F::Raw], allowed: Option<&Bits>) -> Option<Masses> {
+    match allowed {
+        None => dispatch(Root::<F, _> { index, rows, allowed: All }),
+        Some(allowed) => dispatch(Root::<F, _> { index, rows, allowed }),
+    }
 }
 
 fn counted_logit(logits: Logits<'_>, id: TokenId) -> Result<f64> {
@@ -126,7 +136,7 @@ pub fn gather(index: &VocabIndex, logits: Logits<'_>, at: Interval) -> Vec<f32> 
 /// in `held`. Minus infinity is the log mass of nothing. Those of `at` that end at `depth` are not counted: their mass
 /// is the [`interval_log_mass`] of [`VocabIndex::ending`].
 ///
-/// Each mass is within `n ε` of itself for the n tokens in it, on whatever scale it lies. O(length of `at`).
+/// Each mass is within `(n + 400) ε` of itself for the n tokens in it, on whatever scale it lies. O(length of `at`).
 pub fn slice_sums(
     index: &VocabIndex,
     held: Interval,
@@ -137,14 +147,22 @@ pub fn slice_sums(
     out: &mut [f64; BYTES],
 ) -> f64 {
     out.fill(f64::NEG_INFINITY);
-    dispatch(Children { index, values: Held { from: held.lo as usize, values }, at, depth, allowed, out: &mut *out });
+    let values = Held { from: held.lo as usize, values };
+    match allowed {
+        None => dispatch(Children { index, values, at, depth, allowed: All, out: &mut *out }),
+        Some(allowed) => dispatch(Children { index, values, at, depth, allowed, out: &mut *out }),
+    }
     log_sum_exp(out)
 }
 
 /// Log mass of the allowed tokens of `at`; `values` are the logits of the places `held`, from [`gather`], and `at` lies
 /// in `held`. O(length of `at`).
 pub fn interval_log_mass(held: Interval, values: &[f32], at: Interval, allowed: Option<&Bits>) -> f64 {
-    dispatch(Whole { values: Held { from: held.lo as usize, values }, at, allowed })
+    let values = Held { from: held.lo as usize, values };
+    match allowed {
+        None => dispatch(Whole { values, at, allowed: All }),
+        Some(allowed) => dispatch(Whole { values, at, allowed }),
+    }
 }
 
 /// Logits by place.
@@ -226,30 +244,45 @@ fn larger(a: f32, b: f32) -> f32 {
 /// The largest logit, if all of them are numbers or minus infinity and not all of them that.
 #[inline(always)]
 fn maximum<F: Format>(rows: &[F::Raw]) -> Option<f32> {
-    let (mut max, mut ordinary) = ([f32::NEG_INFINITY; BLOCK], [true; BLOCK]);
-    let mut add = |block: &[F::Raw; BLOCK]| {
+    // Flags as wide as the logits, for the same lanes.
+    let (mut max, mut wrong) = ([f32::NEG_INFINITY; BLOCK], [0u32; BLOCK]);
+    let (blocks, rest) = rows.as_chunks();
+    let mut last = [F::NEVER; BLOCK];
+    last[..rest.len()].copy_from_slice(rest);
+    for block in blocks.iter().chain([&last]) {
         for j in 0..BLOCK {
             let logit = F::to_f32(block[j]);
             max[j] = larger(logit, max[j]);
-            ordinary[j] &= is_ordinary(logit);
+            wrong[j] |= u32::from(!is_ordinary(logit));
         }
-    };
-    let (blocks, rest) = rows.as_chunks();
-    for block in blocks {
-        add(block);
     }
-    let mut last = [F::NEVER; BLOCK];
-    last[..rest.len()].copy_from_slice(rest);
-    add(&last);
     let max = max.into_iter().fold(f32::NEG_INFINITY, larger);
-    (ordinary == [true; BLOCK] && max > f32::NEG_INFINITY).then_some(max)
+    (wrong == [0; BLOCK] && max > f32::NEG_INFINITY).then_some(max)
 }
 
-/// The allowed ones of the block at `place`, one bit each.
-#[inline(always)]
-fn mask(allowed: Option<&Bits>, place: usize) -> u64 {
-    // A place fits: an index has fewer than 2³² of them.
-    allowed.map_or(WHOLE, |bits| bits.word(place as u32) & WHOLE)
+/// Which places may follow.
+trait Mask: Copy {
+    /// The allowed ones of the block at `place`, one bit each.
+    fn mask(self, place: usize) -> u64;
+}
+
+/// All of them. Its own type, so that the loops without a mask have no trace of one.
+#[derive(Clone, Copy)]
+pub(super) struct All;
+
+impl Mask for All {
+    #[inline(always)]
+    fn mask(self, _: usize) -> u64 {
+        WHOLE
+    }
+}
+
+impl Mask for &Bits {
+    #[inline(always)]
+    fn mask(self, place: usize) -> u64 {
+        // A place fits: an index has fewer than 2³² of them.
+        self.word(place as u32) & WHOLE
+    }
 }
 
 #[inline(always)]
@@ -286,44 +319,42 @@ fn total(lanes: Lanes) -> f64 {
     ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
 
-/// Adds `e^(logit - max)` of the places `lo..hi`: to `some` if allowed, to `rest` if not.
+/// Sums of `e^(logit - max)` of the places `lo..hi`: of the allowed, and of the rest.
 #[inline(always)]
-fn add_range<A: Arithmetic>(
-    values: impl Values,
-    (lo, hi): (usize, usize),
-    allowed: Option<&Bits>,
-    max: f64,
-    some: &mut Lanes,
-    rest: &mut Lanes,
-) {
+fn sums<A: Arithmetic>(values: impl Values, (lo, hi): (usize, usize), allowed: impl Mask, max: f64) -> (f64, f64) {
+    let (mut some, mut rest) = ([0.0; LANES], [0.0; LANES]);
     for lo in (lo..hi).step_by(BLOCK) {
         let terms = exponentials::<A>(&values.block(lo, hi), max);
-        match mask(allowed, lo) {
-            WHOLE => add(some, &terms),
-            0 => add(rest, &terms),
+        match allowed.mask(lo) {
+            WHOLE => add(&mut some, &terms),
+            0 => add(&mut rest, &terms),
             mask => {
-                add(some, &chosen(&terms, mask));
-                add(rest, &chosen(&terms, !mask));
+                add(&mut some, &chosen(&terms, mask));
+                add(&mut rest, &chosen(&terms, !mask));
             }
         }
     }
+    (total(some), total(rest))
+}
+
+/// The logits of one block, minus infinity in place of what is not allowed.
+#[inline(always)]
+fn masked(values: impl Values, (lo, hi): (usize, usize), allowed: impl Mask) -> Block {
+    let (mut block, mask) = (values.block(lo, hi), allowed.mask(lo));
+    if mask != WHOLE {
+        for (j, logit) in block.iter_mut().enumerate() {
+            *logit = if mask >> j & 1 == 1 { *logit } else { f32::NEG_INFINITY };
+        }
+    }
+    block
 }
 
 /// Log mass of the allowed of the places `lo..hi`, with their own maximum subtracted.
 #[inline(always)]
-fn log_mass<A: Arithmetic>(values: impl Values, (lo, hi): (usize, usize), allowed: Option<&Bits>) -> f64 {
-    let masked = |lo: usize| {
-        let (mut block, mask) = (values.block(lo, hi), mask(allowed, lo));
-        if mask != WHOLE {
-            for (j, logit) in block.iter_mut().enumerate() {
-                *logit = if mask >> j & 1 == 1 { *logit } else { f32::NEG_INFINITY };
-            }
-        }
-        block
-    };
+fn log_mass<A: Arithmetic>(values: impl Values, (lo, hi): (usize, usize), allowed: impl Mask) -> f64 {
     let mut max = [f32::NEG_INFINITY; BLOCK];
     for lo in (lo..hi).step_by(BLOCK) {
-        for (max, logit) in max.iter_mut().zip(masked(lo)) {
+        for (max, logit) in max.iter_mut().zip(masked(values, (lo, hi), allowed)) {
             *max = larger(logit, *max);
         }
     }
@@ -333,21 +364,20 @@ fn log_mass<A: Arithmetic>(values: impl Values, (lo, hi): (usize, usize), allowe
     }
     let mut sum = [0.0; LANES];
     for lo in (lo..hi).step_by(BLOCK) {
-        add(&mut sum, &exponentials::<A>(&masked(lo), max));
+        add(&mut sum, &exponentials::<A>(&masked(values, (lo, hi), allowed), max));
     }
     max + total(sum).ln()
 }
 
-pub(super) struct Root<'a, F: Format> {
+pub(super) struct Root<'a, F: Format, M> {
     pub(super) index: &'a VocabIndex,
     pub(super) rows: &'a [F::Raw],
-    pub(super) allowed: Option<&'a Bits>,
+    pub(super) allowed: M,
 }
 
-impl<F: Format> Kernel for Root<'_, F> {
-    /// The maximum, the sum of all `e^(logit - maximum)`, and the log masses by first byte; `None` for logits that
-    /// [`blame`] explains.
-    type Output = Option<(f32, f64, Box<[f64; BYTES]>)>;
+impl<F: Format, M: Mask> Kernel for Root<'_, F, M> {
+    /// `None` for logits that [`blame`] explains.
+    type Output = Option<Masses>;
 
     #[inline(always)]
     fn run<A: Arithmetic>(self) -> Self::Output {
@@ -355,35 +385,32 @@ impl<F: Format> Kernel for Root<'_, F> {
         let log_max = f64::from(max);
         let values = Rows::<F> { ids: &self.index.ids, rows: self.rows };
         let mut bytes = Box::new([f64::NEG_INFINITY; BYTES]);
-        let (mut all, mut rest) = (0.0, [0.0; LANES]);
+        let mut all = 0.0;
         for (byte, out) in bytes.iter_mut().enumerate() {
             let places = (self.index.roots[byte] as usize, self.index.roots[byte + 1] as usize);
-            let mut some = [0.0; LANES];
-            add_range::<A>(values, places, self.allowed, log_max, &mut some, &mut rest);
-            let sum = total(some);
-            all += sum;
-            *out = if sum >= SMALL { log_max + sum.ln() } else { log_mass::<A>(values, places, self.allowed) };
+            if places.0 == places.1 {
+                continue;
+            }
+            let (some, rest) = sums::<A>(values, places, self.allowed, log_max);
+            all += some + rest;
+            *out = if some >= SMALL { log_max + some.ln() } else { log_mass::<A>(values, places, self.allowed) };
         }
         let others = Rows::<F> { ids: &self.index.others, rows: self.rows };
-        {
-            let mut some = [0.0; LANES];
-            add_range::<A>(others, (0, others.ids.len()), None, log_max, &mut some, &mut rest);
-            all += total(some);
-        };
-        Some((max, all + total(rest), bytes))
+        all += sums::<A>(others, (0, others.ids.len()), All, log_max).0;
+        Some((max, all, bytes))
     }
 }
 
-struct Children<'a> {
+struct Children<'a, M> {
     index: &'a VocabIndex,
     values: Held<'a>,
     at: Interval,
     depth: u32,
-    allowed: Option<&'a Bits>,
+    allowed: M,
     out: &'a mut [f64; BYTES],
 }
 
-impl Kernel for Children<'_> {
+impl<M: Mask> Kernel for Children<'_, M> {
     type Output = ();
 
     #[inline(always)]
@@ -395,13 +422,13 @@ impl Kernel for Children<'_> {
     }
 }
 
-struct Whole<'a> {
+struct Whole<'a, M> {
     values: Held<'a>,
     at: Interval,
-    allowed: Option<&'a Bits>,
+    allowed: M,
 }
 
-impl Kernel for Whole<'_> {
+impl<M: Mask> Kernel for Whole<'_, M> {
     type Output = f64;
 
     #[inline(always)]

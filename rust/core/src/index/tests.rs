@@ -335,7 +335,7 @@ fn every_set_of_instructions_gives_the_reference() {
         let (index, sorted, values) = (index(tokens, rows), reference::sorted(tokens), logits(random, rows, 800.0));
         let allowed: Bits = (0..index.root().hi).filter(|_| random.below(2) == 0).collect();
         for path in Path::all() {
-            let root = Root::<F32> { index: &index, rows: &values, allowed: Some(&allowed) };
+            let root = Root::<F32, _> { index: &index, rows: &values, allowed: &allowed };
             let (_, _, bytes) = dispatch_on(path, root).unwrap();
             for byte in 0..=255 {
                 let expected = reference::log_mass_below(&sorted, &values, &[byte], 0, |place| allowed.get(place));

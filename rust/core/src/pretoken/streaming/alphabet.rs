@@ -148,20 +148,29 @@ impl Alphabet {
     /// One node per 64 entries of the level below; a node without any character is none.
     fn level(&mut self, below: &[Read], index: &mut hashbrown::HashMap<[Read; TAILS], u16>) -> Vec<Read> {
         let mut level = Vec::with_capacity(below.len() / TAILS + 1);
+        let mut last: Option<(&[Read], Read)> = None;
         for block in below.chunks(TAILS) {
+            // Neighbours are mostly alike, and hashing costs more than comparing.
+            if let Some((same, read)) = last
+                && same == block
+            {
+                level.push(read);
+                continue;
+            }
             let mut node = [Read::Malformed; TAILS];
             node[..block.len()].copy_from_slice(block);
             let reach = node.iter().fold(0, |mask, &read| mask | self.reach_of(read));
-            if reach == 0 {
-                level.push(Read::Malformed);
-                continue;
-            }
-            let at = *index.entry(node).or_insert_with(|| {
-                self.nodes.push(node);
-                self.reach.push(reach);
-                u16::try_from(self.nodes.len() - 1).expect("at most 17408 + 272 + 5 nodes")
-            });
-            level.push(Read::Node(at));
+            let read = if reach == 0 {
+                Read::Malformed
+            } else {
+                Read::Node(*index.entry(node).or_insert_with(|| {
+                    self.nodes.push(node);
+                    self.reach.push(reach);
+                    u16::try_from(self.nodes.len() - 1).expect("at most 17408 + 272 + 5 nodes")
+                }))
+            };
+            last = Some((block, read));
+            level.push(read);
         }
         level
     }
@@ -177,11 +186,11 @@ impl Alphabet {
 
     /// What `byte` is after the bytes that led to `node`; 0 between characters.
     #[inline]
-    pub(super) fn read(&self, node: u16, byte: u8) -> Read {
+    pub(super) fn read(&self, node: u32, byte: u8) -> Read {
         if node == 0 {
             self.first[usize::from(byte)]
         } else if byte & 0xC0 == 0x80 {
-            self.nodes[usize::from(node)][usize::from(byte & 0x3F)]
+            self.nodes[node as usize][usize::from(byte & 0x3F)]
         } else {
             Read::Malformed
         }

@@ -11,14 +11,14 @@ use rustc_hash::FxHashMap;
 
 use super::alphabet::Mask;
 use super::layer::{HypothesisId, Layer, START, can_reach};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pretoken::streaming::unsupported;
 
 /// Most combinations of the layers' hypotheses.
-const MAX_COMBINATIONS: usize = 1 << 16;
+const MAX_COMBINATIONS: usize = 1 << 12;
 
 /// Most states.
-const MAX_STATES: usize = 1 << 16;
+const MAX_STATES: usize = 1 << 12;
 
 /// A state of the automaton.
 pub(super) type State = u32;
@@ -165,9 +165,7 @@ impl Combinations {
                         let id = match ids.get(&combination) {
                             Some(&id) => id,
                             None if fresh == MAX_COMBINATIONS => {
-                                return Err(unsupported(format!(
-                                    "splits that need over {MAX_COMBINATIONS} hypotheses"
-                                )));
+                                return Err(too_many_combinations());
                             }
                             None => {
                                 let id = u32::try_from(fresh).expect("under MAX_COMBINATIONS");
@@ -182,8 +180,8 @@ impl Combinations {
                     found.dedup();
                     Ok(found)
                 };
-                let unmarked = intern(without_boundary(layers, &combination, unit))?;
-                let marked = intern(with_boundary(layers, &combination, unit))?;
+                let unmarked = intern(without_boundary(layers, &combination, unit)?)?;
+                let marked = intern(with_boundary(layers, &combination, unit)?)?;
                 all.targets.push(Targets { unmarked, marked });
             }
             all.ends.push(layers.iter().zip(&combination).all(|(layer, &id)| layer.may_end(id)));
@@ -253,12 +251,12 @@ impl Combinations {
 }
 
 /// What follows when no layer has a boundary here.
-fn without_boundary(layers: &[Layer], combination: &[HypothesisId], unit: usize) -> Vec<Vec<HypothesisId>> {
+fn without_boundary(layers: &[Layer], combination: &[HypothesisId], unit: usize) -> Result<Vec<Vec<HypothesisId>>> {
     product(layers.iter().zip(combination).map(|(layer, &id)| layer.moves(id, unit).stay.as_slice()))
 }
 
 /// What follows when some layer has one: the layers before it have none, the later ones end and start.
-fn with_boundary(layers: &[Layer], combination: &[HypothesisId], unit: usize) -> Vec<Vec<HypothesisId>> {
+fn with_boundary(layers: &[Layer], combination: &[HypothesisId], unit: usize) -> Result<Vec<Vec<HypothesisId>>> {
     let mut all = Vec::new();
     for (at, layer) in layers.iter().enumerate() {
         let later = layers.iter().zip(combination).skip(at + 1);
@@ -266,14 +264,24 @@ fn with_boundary(layers: &[Layer], combination: &[HypothesisId], unit: usize) ->
             let before = layers.iter().zip(combination).take(at).map(|(l, &id)| l.moves(id, unit).stay.as_slice());
             let here = std::iter::once(layer.moves(combination[at], unit).cut.as_slice());
             let restarted = later.map(|(layer, _)| layer.moves(START, unit).stay.as_slice());
-            all.extend(product(before.chain(here).chain(restarted)));
+            all.extend(product(before.chain(here).chain(restarted))?);
         }
     }
-    all
+    Ok(all)
 }
 
-fn product<'a>(choices: impl Iterator<Item = &'a [HypothesisId]>) -> Vec<Vec<HypothesisId>> {
-    choices.fold(vec![Vec::new()], |rows, choices| {
-        rows.iter().flat_map(|row| choices.iter().map(move |&id| [row.as_slice(), &[id]].concat())).collect()
-    })
+/// One of each of the choices, in every way.
+fn product<'a>(choices: impl Iterator<Item = &'a [HypothesisId]>) -> Result<Vec<Vec<HypothesisId>>> {
+    let mut rows = vec![Vec::new()];
+    for choices in choices {
+        if rows.len() * choices.len() > MAX_COMBINATIONS {
+            return Err(too_many_combinations());
+        }
+        rows = rows.iter().flat_map(|row| choices.iter().map(move |&id| [row.as_slice(), &[id]].concat())).collect();
+    }
+    Ok(rows)
+}
+
+fn too_many_combinations() -> Error {
+    unsupported(format!("splits that need over {MAX_COMBINATIONS} hypotheses"))
 }

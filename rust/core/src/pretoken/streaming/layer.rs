@@ -19,7 +19,10 @@ use crate::error::Result;
 use crate::pretoken::streaming::unsupported;
 
 /// Most hypotheses of a layer.
-const MAX_HYPOTHESES: usize = 1 << 14;
+const MAX_HYPOTHESES: usize = 1 << 12;
+
+/// Most rows of guesses that are tried to explore a layer; looks at one place multiply them.
+const MAX_GUESSES: usize = 1 << 19;
 
 /// Name of a hypothesis: [`START`] is the start of a text.
 pub(super) type HypothesisId = u32;
@@ -86,6 +89,7 @@ impl Layer {
     pub(super) fn new(split: &Split, masks: &[Mask], classes: usize) -> Result<Self> {
         let program = Program::new(&split.tree, masks)?;
         let guesser = Guesser { program: &program, boundaries: split.boundaries };
+        let mut guesses_left = MAX_GUESSES;
         let start = Hypothesis { mode: Mode::Start, none: vec![], some: vec![], before: program.answers(None) };
         let mut ids = FxHashMap::from_iter([(start.clone(), START)]);
         let mut queue = vec![start];
@@ -94,7 +98,7 @@ impl Layer {
             let mut all = Vec::with_capacity(classes + 1);
             for unit in 0..=classes {
                 let outcomes = match u8::try_from(unit) {
-                    Ok(class) if unit < classes => guesser.read(&hypothesis, class),
+                    Ok(class) if unit < classes => guesser.read(&hypothesis, class, &mut guesses_left)?,
                     _ => guesser.read_malformed(&hypothesis),
                 };
                 let mut moves = Moves::default();
@@ -216,22 +220,25 @@ impl Guesser<'_> {
 
     /// What follows when a character of `class` comes next: with every row of guesses, whether there is a boundary here
     /// and the hypothesis behind the character.
-    fn read(&self, hypothesis: &Hypothesis, class: u8) -> Vec<(bool, Hypothesis)> {
+    fn read(&self, hypothesis: &Hypothesis, class: u8, left: &mut usize) -> Result<Vec<(bool, Hypothesis)>> {
         let mut outcomes = Vec::new();
-        let blank = Guess { outcomes: vec![None; self.program.looks()], none: vec![], some: vec![] };
+        let blank = Guess { outcomes: vec![None; self.program.looks().len()], none: vec![], some: vec![] };
         let mut guesses = vec![blank];
         while let Some(guess) = guesses.pop() {
+            *left = left
+                .checked_sub(1)
+                .ok_or_else(|| unsupported(format!("a pattern whose looks need over {MAX_GUESSES} guesses")))?;
             if let Err(needed) = self.read_guessing(hypothesis, class, &guess, &mut outcomes) {
                 self.fork(needed, hypothesis.before, class, guess, &mut guesses);
             }
         }
-        outcomes
+        Ok(outcomes)
     }
 
     /// The guesses about a look that do not contradict the next character.
     fn fork(&self, mut needed: Needed, before: u32, class: u8, mut guess: Guess, guesses: &mut Vec<Guess>) {
         let reached = loop {
-            let body = self.program.look_body(needed).expect("only looks of the program are needed");
+            let body = self.program.looks()[needed];
             let here = Here { next: Some(class), before, outcomes: &guess.outcomes };
             match self.program.follow(&[body], here) {
                 Ok(reached) => break reached,

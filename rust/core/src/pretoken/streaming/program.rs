@@ -44,7 +44,8 @@ pub(super) struct Program {
     code: Vec<Instruction>,
     entry: Pc,
     behinds: Vec<Behind>,
-    looks: usize,
+    /// Where the bodies of the looks start.
+    looks: Vec<Pc>,
     /// Threads that have matched whatever comes.
     certain: Vec<bool>,
 }
@@ -55,9 +56,14 @@ impl Program {
     /// # Errors
     /// `Unsupported` for a pattern that is too large.
     pub(super) fn new(tree: &Tree, masks: &[Mask]) -> Result<Self> {
-        let mut program =
-            Self { code: vec![Instruction::Match], entry: 0, behinds: Vec::new(), looks: 0, certain: Vec::new() };
-        program.entry = program.compile(tree, 0, masks)?;
+        let mut program = Self {
+            code: vec![Instruction::Match],
+            entry: 0,
+            behinds: Vec::new(),
+            looks: Vec::new(),
+            certain: Vec::new(),
+        };
+        program.entry = program.compile(tree, 0, masks, &mut Vec::new())?;
         program.certain = (0..program.code.len()).map(|pc| program.is_certain(pc)).collect();
         Ok(program)
     }
@@ -71,15 +77,18 @@ impl Program {
         Ok(Pc::try_from(at).expect("fewer than MAX_INSTRUCTIONS"))
     }
 
-    /// Compiles `tree` so that its threads go on at `next`; returns where they start. Depth is that of the pattern.
-    fn compile(&mut self, tree: &Tree, next: Pc, masks: &[Mask]) -> Result<Pc> {
+    /// Compiles `tree` so that its threads go on at `next`; returns where they start. `bodies` are those of the looks so
+    /// far. As deep as the pattern.
+    fn compile<'t>(&mut self, tree: &'t Tree, next: Pc, masks: &[Mask], bodies: &mut Vec<&'t Tree>) -> Result<Pc> {
         match tree {
             Tree::Set(set) => self.push(Instruction::Read { classes: masks[*set], next }),
-            Tree::Concat(parts) => parts.iter().rev().try_fold(next, |next, part| self.compile(part, next, masks)),
+            Tree::Concat(parts) => {
+                parts.iter().rev().try_fold(next, |next, part| self.compile(part, next, masks, bodies))
+            }
             Tree::Alternation(parts) => {
                 let mut entry = None;
                 for part in parts.iter().rev() {
-                    let first = self.compile(part, next, masks)?;
+                    let first = self.compile(part, next, masks, bodies)?;
                     entry = Some(match entry {
                         None => first,
                         Some(second) => self.push(Instruction::Split { first, second })?,
@@ -100,7 +109,7 @@ impl Program {
                 match high {
                     None => {
                         let again = self.push(Instruction::Match)?;
-                        let once = self.compile(body, again, masks)?;
+                        let once = self.compile(body, again, masks, bodies)?;
                         self.code[usize::from(again)] = split(once, next);
                         // The loop itself holds the last of the copies.
                         entry = if copies == 0 { again } else { once };
@@ -108,12 +117,12 @@ impl Program {
                     }
                     Some(high) => {
                         for _ in *low..*high {
-                            let once = self.compile(body, entry, masks)?;
+                            let once = self.compile(body, entry, masks, bodies)?;
                             entry = self.push(split(once, next))?;
                         }
                     }
                 }
-                (0..copies).try_fold(entry, |entry, _| self.compile(body, entry, masks))
+                (0..copies).try_fold(entry, |entry, _| self.compile(body, entry, masks, bodies))
             }
             Tree::Ahead { set, at_end, negated } => {
                 let classes = if *negated { !masks[*set] } else { masks[*set] };
@@ -134,10 +143,17 @@ impl Program {
                 self.push(Instruction::Behind { index, answer: !negated, next })
             }
             Tree::Look { body, negated } => {
-                let body = self.compile(body, 0, masks)?;
-                let id = self.looks;
-                self.looks += 1;
-                self.push(Instruction::Look { body, id, answer: !negated, next })
+                // Copies of a repeated look are one, so that it is guessed once.
+                let id = match bodies.iter().position(|known| *known == &**body) {
+                    Some(id) => id,
+                    None => {
+                        let start = self.compile(body, 0, masks, bodies)?;
+                        self.looks.push(start);
+                        bodies.push(body);
+                        bodies.len() - 1
+                    }
+                };
+                self.push(Instruction::Look { body: self.looks[id], id, answer: !negated, next })
             }
         }
     }
@@ -168,17 +184,9 @@ impl Program {
         self.entry
     }
 
-    /// How many looks there are.
-    pub(super) fn looks(&self) -> usize {
-        self.looks
-    }
-
-    /// Where the body of a look starts.
-    pub(super) fn look_body(&self, id: usize) -> Option<Pc> {
-        self.code.iter().find_map(|instruction| match instruction {
-            Instruction::Look { body, id: same, .. } if *same == id => Some(*body),
-            _ => None,
-        })
+    /// Where the bodies of the looks start, by their ids.
+    pub(super) fn looks(&self) -> &[Pc] {
+        &self.looks
     }
 
     /// The answers to the questions about the character before, where this is its class; `None` at the start.

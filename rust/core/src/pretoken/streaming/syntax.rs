@@ -265,9 +265,7 @@ impl Parser<'_> {
         }
         let mut inner = *flags;
         self.at += 1;
-        let kind = if !self.eat("?") {
-            Kind::Plain
-        } else if self.eat(":") {
+        let kind = if !self.eat("?") || self.eat(":") {
             Kind::Plain
         } else if self.eat("=") {
             Kind::Ahead { negated: false }

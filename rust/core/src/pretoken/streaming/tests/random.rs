@@ -1,6 +1,7 @@
 //! Agreement on long texts.
 
-use hashbrown::HashMap;
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -8,8 +9,6 @@ use crate::formats::description::PrependScheme;
 use crate::pretoken::Flavour;
 use crate::pretoken::known::spellings;
 use crate::pretoken::tests::{ATOMS, MALFORMED, golden};
-
-use std::sync::LazyLock;
 
 static KNOWN: LazyLock<Vec<(Known, Streaming)>> =
     LazyLock::new(|| Known::ALL.map(|known| (known, streaming(&tree_of(known)))).into());
@@ -36,10 +35,10 @@ fn only_the_true_marks_are_right(name: &str, streaming: &Streaming, text: &[u8],
         states.push(streaming.step(state, byte));
     }
     assert!(streaming.can_end(states[text.len()]), "{}", shown());
-    for changed in 0..text.len() {
+    for (changed, &before) in states.iter().enumerate().take(text.len()) {
         let flips = |at: usize| at == changed || (at == changed + 1 && at < text.len());
         for flips in [&|at| at == changed, &flips as &dyn Fn(usize) -> bool] {
-            let mut state = states[changed];
+            let mut state = before;
             for (at, &byte) in text.iter().enumerate().skip(changed) {
                 if boundaries.contains(&at) != flips(at) {
                     state = streaming.cut(state);
@@ -70,39 +69,6 @@ proptest! {
     }
 }
 
-/// A letter of the automaton; `None` is a mark.
-type Letter = Option<u8>;
-
-fn read(streaming: &Streaming, state: StateId, letter: Letter) -> StateId {
-    letter.map_or_else(|| streaming.cut(state), |byte| streaming.step(state, byte))
-}
-
-/// A shortest way from `state` to an end, which every state that is not dead has.
-fn way_to_an_end(streaming: &Streaming, state: StateId) -> Option<Vec<Letter>> {
-    let mut before: HashMap<StateId, Option<(StateId, Letter)>> = HashMap::from([(state, None)]);
-    let mut queue = std::collections::VecDeque::from([state]);
-    while let Some(at) = queue.pop_front() {
-        if streaming.can_end(at) {
-            let mut way = Vec::new();
-            let mut at = at;
-            while let Some((from, letter)) = before[&at] {
-                way.push(letter);
-                at = from;
-            }
-            way.reverse();
-            return Some(way);
-        }
-        for letter in std::iter::once(None).chain((0..=255).map(Some)) {
-            let next = read(streaming, at, letter);
-            if next != Streaming::DEAD && !before.contains_key(&next) {
-                before.insert(next, Some((at, letter)));
-                queue.push_back(next);
-            }
-        }
-    }
-    None
-}
-
 fn xorshift(seed: &mut u64) -> usize {
     *seed ^= *seed << 13;
     *seed ^= *seed >> 7;
@@ -130,13 +96,7 @@ fn what_lives_can_be_completed(name: &str, streaming: &Streaming, oracle: Oracle
             }
         }
         letters.extend(way_to_an_end(streaming, state).expect("a state that lives reaches an end"));
-        let (mut text, mut marks) = (Vec::new(), Vec::new());
-        for letter in letters {
-            match letter {
-                Some(byte) => text.push(byte),
-                None => marks.push(text.len()),
-            }
-        }
+        let (text, marks) = completed(&[], &[], &letters);
         assert_eq!(marks, oracle(&text), "{name}: {:?}", text.escape_ascii().to_string());
     }
 }

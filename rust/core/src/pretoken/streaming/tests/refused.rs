@@ -5,7 +5,7 @@ use crate::ErrorKind;
 use crate::formats::description::PrependScheme;
 
 fn refusal(tree: &PreTokenizer) -> String {
-    let error = Streaming::new(tree, &Limits::default()).expect_err("this is not modelled");
+    let error = Streaming::new(tree, &Limits::default()).map(|_| ()).expect_err("this is not modelled");
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     error.to_string()
 }
@@ -51,7 +51,11 @@ fn patterns_beyond_the_machine_are_refused_by_name() {
         (r"(?>a|ab)c", "an atomic group"),
         (r"(?:ab)++", "an atomic group or a possessive repetition"),
         (r"(?:a*)+", "an endless repetition of what may be empty"),
-        (r"(?:a.{12}b|a.{11}c|.)", "states"),
+        (r".(?=.{18}a)|b", "hypotheses"),
+        (
+            r"(?=.*ab)(?=.*ac)(?=.*ad)(?=.*ba)(?=.*bc)(?=.*bd)(?=.*ca)(?=.*cb)(?=.*cd)(?=.*da)(?=.*db)(?=.*dc)(?=.*aa)(?=.*bb)(?=.*cc)(?=.*dd).",
+            "guesses",
+        ),
         (r"(?:a{60}){70}", "steps"),
     ] {
         let message = refusal(&fancy(pattern));
@@ -59,6 +63,13 @@ fn patterns_beyond_the_machine_are_refused_by_name() {
     }
     let joined = split(Pattern::Regex("a*".into()), SplitBehavior::Contiguous, false);
     assert!(refusal(&joined).contains("empty matches"), "{}", refusal(&joined));
+}
+
+#[test]
+fn splits_that_multiply_beyond_bounds_are_refused() {
+    let row: Vec<PreTokenizer> = ('a'..='p').map(|c| onig(&format!("{c}+(?=.*[A-P])"))).collect();
+    let message = refusal(&PreTokenizer::Sequence(row));
+    assert!(message.contains("hypotheses"), "{message}");
 }
 
 #[test]
