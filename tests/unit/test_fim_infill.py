@@ -184,7 +184,7 @@ def test_the_rest_of_the_suffixs_first_character_is_the_suffixs() -> None:
 def test_the_first_bytes_of_the_middle_complete_the_prefixs_last_character() -> None:
     lm = FakeLM(noise(0), answer=HAN[1:] + b"x")
     assert infill(lm, HAN[:1], b"", template=PSM).bytes == HAN[1:] + b"x"
-    assert lm.asked["context"] == [Ids([262, 263, 264]), HAN[:1]]
+    assert lm.asked["context"] == [Ids(lm.first_ids), Ids([262, 263, 264]), HAN[:1]]
 
 
 def test_the_template_is_found_where_none_is_given() -> None:
@@ -269,7 +269,7 @@ def test_the_tokens_mode_leaves_a_closed_prompt_as_it_is() -> None:
 def test_a_closed_prompts_end_opens_the_middle_of_the_bytes_mode() -> None:
     lm = FakeLM(noise(0), answer=b"lo")
     assert infill(lm, b"x hel", b".", template=PSM).bytes == b"lo"
-    assert lm.asked["context"] == [Ids([262]), b"x", Ids([263]), b".", Ids([264]), b" hel"]
+    assert lm.asked["context"][1:] == [Ids([262]), b"x", Ids([263]), b".", Ids([264]), b" hel"]
 
 
 def test_healing_a_closed_prompt_completes_a_character_cut_in_two() -> None:

@@ -152,7 +152,7 @@ class Scripted:
         return Completion(self.answer(prefix, seed), -2.0, "end")
 
     def score(self, text: bytes, *, prefix: Sequence[Ids | bytes]) -> float:
-        assert prefix[0] == Ids([4092, 4093])
+        assert prefix[:2] == [Ids([4091]), Ids([4092, 4093])]
         return -math.log(2) * 3 * len(text)  # three bits for every byte
 
 
