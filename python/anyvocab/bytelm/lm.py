@@ -235,9 +235,8 @@ class ByteLM(ByteModel):
     def start(self, context: Context | Each = b"") -> ByteState:
         """Return the state of a context: a text, or a row of texts and :class:`Ids`."""
         prompt = self.prompt(context)
-        core = self._core.start(prompt.first)
-        core.push(prompt.text)
-        return ByteState(self, core, prompt.ids)
+        state = ByteState(self, self._core.start(prompt.first), prompt.ids)
+        return state.push(prompt.text)
 
     def check_missing(self, core: _core.CoverState) -> None:
         """Refuse a state whose missing mass is over `eps`, if the model was asked to be exact."""

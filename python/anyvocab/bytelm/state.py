@@ -69,9 +69,16 @@ class ByteState:
         """Append bytes, or one byte given as a number; returns the state itself.
 
         Any bytes will do. Bytes that no token spells make an impossible prefix: its mass is 0, and
-        it can be rolled back.
+        it can be rolled back. The model is asked nothing, but under the marginal law, where every
+        byte decides which contexts are worth a look.
         """
-        self._core.push(bytes([more]) if isinstance(more, int) else to_bytes(more))
+        data = bytes([more]) if isinstance(more, int) else to_bytes(more)
+        if self._lm.law != "marginal":
+            self._core.push(data)
+            return self
+        for byte in data:
+            self._core.push(bytes([byte]))
+            self._evaluate()
         return self
 
     def rollback(self, count: int) -> ByteState:
