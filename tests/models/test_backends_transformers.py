@@ -337,6 +337,24 @@ def test_a_text_of_5000_tokens_comes_in_pieces() -> None:
     assert len(list(backend.logits([nodes[-1]]))) == 1
 
 
+def test_a_state_that_one_id_at_a_time_can_follow_is_followed_so() -> None:
+    backend = TransformersBackend(model("mamba"))
+    backend._engine.stride = 1
+    sizes: list[int] = []
+    hook = model("mamba").register_forward_pre_hook(
+        lambda _, args, words: sizes.append(args[0].shape[1]), with_kwargs=True
+    )
+    first = backend.root([5, 6, 7])
+    consume(backend, [first])
+    middle = backend.extend(backend.extend(first, 8), 9)
+    last = backend.extend(middle, 10)
+    found = consume(backend, [middle, last])
+    hook.remove()
+    assert sizes == [3, 1, 1, 1]
+    agree(found[middle], model("mamba"), [5, 6, 7, 8, 9])
+    agree(found[last], model("mamba"), [5, 6, 7, 8, 9, 10])
+
+
 def test_a_freed_snapshot_is_forgotten() -> None:
     backend = TransformersBackend(model("mamba"))
     node = backend.root([1, 2, 3])

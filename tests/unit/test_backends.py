@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +13,25 @@ import numpy as np
 import pytest
 
 import anyvocab as av
+from anyvocab import backends
 from anyvocab.backends import LlamaCppBackend, TableBackend, TokenBackend, VllmBackend
 from anyvocab.backends._contexts import ContextTree, Node, chains
 
 ROWS = 11
+
+
+def test_backends_load_their_engines_when_they_are_made() -> None:
+    code = "import sys, anyvocab.backends as b; b.TransformersBackend, b.VllmBackend, "
+    code += "b.LlamaCppBackend, b.TableBackend(3); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert not {"torch", "transformers", "vllm", "llama_cpp"}.intersection(done.stdout.split())
+
+
+def test_an_unknown_backend_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'OnnxBackend'"):
+        backends.OnnxBackend  # noqa: B018
 
 
 # ------------------------------------------------------------------------------- the tree

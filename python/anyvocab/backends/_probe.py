@@ -12,7 +12,7 @@ from anyvocab.backends._network import FORWARD_ERRORS, Network
 
 __all__ = ["Engine", "Reference", "verdict"]
 
-WINDOW_PROBED = 64  # a window up to this is exceeded by the probe's contexts
+WINDOW_PROBED = 64  # positions; a window up to this is exceeded by the probe's contexts
 _CHAIN = 4  # ids of the probe's trunk where there is no window to exceed
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from anyvocab import errors
 from anyvocab._torch import import_torch
 from anyvocab.backends._contexts import ContextTree
+
+if TYPE_CHECKING:
+    from anyvocab.backends._probe import Reference
 
 __all__ = ["Mode", "TransformersBackend"]
 
@@ -26,7 +29,8 @@ class TransformersBackend:
 
     - `tree`: the model takes an attention mask of four dimensions and explicit positions. One pass
       reads nodes of all trees together, behind one cache of keys and values. Layers that see a
-      sliding window have it in their mask.
+      sliding window have it in their mask, as long as the configuration says; windows of up to 64
+      positions are exceeded by the comparison, longer ones are taken on trust.
     - `crop`: the cache can be cut back to any position, but there is no tree mask (flash
       attention, ALiBi). One pass per branch.
     - `snapshot`: the state is copied where the tree branches (recurrent and hybrid models). One
@@ -35,7 +39,8 @@ class TransformersBackend:
     - `recompute`: no cache works. One pass over the whole context per branch.
 
     All four give the logits of the context, up to the rounding of the model's precision: a pass of
-    another shape sums in another order.
+    another shape sums in another order. (A mixture of experts may route a token differently when
+    its router is that close to a tie.)
 
     Rows are tensors on the device of the model, in its precision: views of the logits of a pass.
     They are inference tensors, without gradients. A model in training mode is put in evaluation
@@ -108,11 +113,10 @@ class TransformersBackend:
         self.model = model
         self._network = Network(model)
         self._sizes = {"chunk": chunk, "logit_bytes": logit_bytes}
-        self._reference = Reference(self._network)
         self.mode: Mode
         self.why: str
         self._engine: Any
-        self.mode, self.why, self._engine = self._choose(mode)
+        self.mode, self.why, self._engine = self._choose(mode, Reference(self._network))
         self._network.forwards = 0
         self._tree = ContextTree(
             tokens=self._network.tokens,
@@ -201,7 +205,7 @@ class TransformersBackend:
         self._tree.close()
         self._engine = None
 
-    def _choose(self, mode: Literal["auto"] | Mode) -> tuple[Mode, str, Any]:
+    def _choose(self, mode: Literal["auto"] | Mode, reference: Reference) -> tuple[Mode, str, Any]:
         """Return the first mode that works, what was found, and its engine."""
         from anyvocab.backends._probe import verdict
 
@@ -209,7 +213,7 @@ class TransformersBackend:
         for name, make in self._candidates():
             if mode not in ("auto", name):
                 continue
-            right, found = verdict(self._reference, make)
+            right, found = verdict(reference, make)
             findings.append(f"{name}: {found}")
             if right:
                 return name, "; ".join(findings), make()
