@@ -219,11 +219,15 @@ def test_a_fresh_prompt_beside_a_long_one_reads_only_its_own_slots() -> None:
         lambda _, args, words: seen.append(words["attention_mask"].shape[-1]), with_kwargs=True
     )
     prompt = backend.root([91, 92])
-    found = consume(backend, [backend.extend(prompt, 1), backend.extend(prompt, 2)])
+    first, second = backend.extend(prompt, 1), backend.extend(prompt, 2)
+    found = consume(backend, [first, second])
+    more = consume(backend, [backend.extend(first, 3), backend.extend(second, 4)])
     hook.remove()
-    assert seen == [4]  # its four new nodes, and none of the ninety slots
-    for node, last in zip(found, (1, 2), strict=True):
-        agree(found[node], model("llama"), [91, 92, last])
+    assert seen == [4, 6]  # its own nodes, and none of the ninety slots
+    for row, ends in zip(
+        [*found.values(), *more.values()], ([1], [2], [1, 3], [2, 4]), strict=True
+    ):
+        agree(row, model("llama"), [91, 92, *ends])
 
 
 def test_nothing_runs_before_it_is_asked_for_or_when_nothing_is() -> None:
@@ -300,10 +304,10 @@ def test_slots_of_released_twigs_are_bounded_by_the_live_ones() -> None:
     for token in range(90):
         twigs = [backend.extend(node, (token + i) % V) for i in range(6)]
         found = consume(backend, twigs)
-        for twig in twigs[1:]:
+        for twig in twigs[:-1]:  # the last in the buffer lives: the others leave holes
             backend.release(twig)
         backend.release(node)
-        node, ids = twigs[0], [*ids, token]
+        node, ids = twigs[-1], [*ids, (token + 5) % V]
         most = max(most, backend.cached - 2 * backend.nodes)
         if token % 30 == 29:
             agree(found[node], model("llama"), ids)

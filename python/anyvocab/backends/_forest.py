@@ -100,12 +100,12 @@ class Forest:
     def _pass(
         self, fresh: list[Node], again: list[Node], wanted: set[int]
     ) -> Iterator[tuple[int, Any]]:
-        """Run one forward pass; nodes read again take slots at the end and give them back."""
+        """Run one forward pass; nodes read again use slots at the end that the next pass takes."""
         if self._freed > max(MIN_GARBAGE, self.used - self._freed):
             self.tidy()
         order = fresh + again
-        start = self.used
-        self.slots.truncate(start)
+        # Whatever lies behind is of freed nodes, nodes read again, or a pass that failed.
+        self.slots.truncate(self.used)
         mask, chosen = self._sight(fresh, again)
         self.slots.choose(chosen)
         keep = [i for i, node in enumerate(order) if node.handle in wanted]
@@ -119,9 +119,6 @@ class Forest:
             )
         finally:
             self.slots.choose(None)
-            self.slots.truncate(start)
-        for layer in self.slots.layers:
-            layer.used = start + len(fresh)
         for node in fresh:
             self._place(node)
         # Those read again are ancestors of new ones, if anything.
