@@ -359,6 +359,30 @@ def test_a_state_that_one_id_at_a_time_can_follow_is_followed_so() -> None:
     agree(found[last], model("mamba"), [5, 6, 7, 8, 9, 10])
 
 
+@pytest.mark.parametrize("mode", ["crop", "snapshot"])
+def test_a_cache_holds_what_its_path_says_and_no_freed_node(mode: Any) -> None:
+    backend = TransformersBackend(model("llama"), mode=mode, chunk=5)
+    engine, tree = backend._engine, backend._tree
+    checked = 0
+    for _ in walk(backend, 5, 150):
+        for line in engine._lines:
+            length = line.cache.layers[0].keys.shape[2]
+            end = line.path[-1]
+            assert tree.node(end.handle) is end
+            if mode == "crop":  # freed nodes may still lie at the end of the tensors
+                assert [node.depth for node in line.path] == list(range(1, end.depth + 1))
+                assert [node.token for node in line.path] == tree.ids(end)
+                assert length >= end.depth
+            else:
+                assert line.path == [end]
+                assert length == end.depth
+            assert all(node.handle in engine._line_of for node in line.path)
+            checked += 1
+    assert checked > 50
+    assert not engine._lines
+    assert not engine._line_of
+
+
 def test_a_freed_snapshot_is_forgotten() -> None:
     backend = TransformersBackend(model("mamba"))
     node = backend.root([1, 2, 3])

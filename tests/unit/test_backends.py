@@ -142,7 +142,14 @@ def test_chains_hold_every_node_once_behind_its_parent(seed: int, at_branches: A
     asked = {int(h) for h in rng.choice(handles, 15)}
     held = {int(h) for h in rng.choice(handles, 8)}
     done: set[int] = set()
-    for chain in chains([tree.node(h) for h in asked], held, at_branches=at_branches):
+    found = chains([tree.node(h) for h in asked], held, at_branches=at_branches)
+    place = {node.handle: i for i, node in enumerate(node for chain in found for node in chain)}
+    for handle, at_place in place.items():
+        above = tree.node(handle).parent
+        while above is not None:
+            assert place.get(above.handle, -1) < at_place
+            above = above.parent
+    for chain in found:
         for i, node in enumerate(chain):
             parent = node.parent
             assert parent is not None
