@@ -54,7 +54,7 @@ fn patterns_beyond_the_machine_are_refused_by_name() {
         (r".(?=.{18}a)|b", "hypotheses"),
         (
             r"(?=.*ab)(?=.*ac)(?=.*ad)(?=.*ba)(?=.*bc)(?=.*bd)(?=.*ca)(?=.*cb)(?=.*cd)(?=.*da)(?=.*db)(?=.*dc)(?=.*aa)(?=.*bb)(?=.*cc)(?=.*dd).",
-            "guesses",
+            "needs over",
         ),
         (r"(?:a{60}){70}", "steps"),
     ] {
