@@ -70,10 +70,14 @@ pub struct AdjacentScratch {
 }
 
 impl BpeEngine {
-    /// The pair test of this vocabulary; `None` where a token's symbols depend on what is around it (affixes, fused
-    /// unknowns, undone tokens). Judges every token: about a microsecond each.
+    /// The pair test of this vocabulary; `None` where a token's symbols depend on its place in a pretoken (affixes) or are
+    /// taken apart again. Judges every token: about a microsecond each.
+    ///
+    /// It holds for texts made of tokens. Bytes and characters without a symbol are in none of them.
     pub fn adjacent(&self) -> Option<Adjacent> {
-        self.cuts.as_ref()?;
+        if !self.symbols.is_placeless() || self.undo.is_some() {
+            return None;
+        }
         let linear = self.build_linear()?;
         let size = linear.ids();
         let (mut scratch, mut merging) = (LinearScratch::default(), MergeScratch::default());

@@ -158,6 +158,11 @@ impl Symbols {
         }
     }
 
+    /// Whether a character's symbol is the same wherever it stands.
+    pub(crate) fn is_placeless(&self) -> bool {
+        !self.affixed
+    }
+
     /// Whether a text may be cut between characters and its parts encoded on their own, as far as symbols go.
     ///
     /// Not so with affixes, where unknowns may be fused across the cut, and where they are dropped: then the

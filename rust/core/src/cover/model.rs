@@ -176,7 +176,13 @@ impl CoverModel {
         if self.added.tokens().iter().any(|(id, _)| context(id)) {
             return Err("an added token that takes white space along or matches whole words only".to_owned());
         }
-        if self.lead && !self.added.is_empty() {
+        // Symbols that the model itself knows as a whole begin no new text.
+        let begins_text = |id: &TokenId| match &description.model {
+            Model::Bpe(model) => !model.user_defined.contains(id),
+            Model::Unigram(model) => !model.user_defined.contains(id),
+            _ => true,
+        };
+        if self.lead && self.added.tokens().iter().any(|(id, _)| begins_text(id)) {
             return Err("added tokens in a tokenizer that writes a space before a text".to_owned());
         }
         let marked = encoder.is_marked();
