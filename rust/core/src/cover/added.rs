@@ -62,10 +62,6 @@ impl AddedTokens {
         this
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.tokens.is_empty()
-    }
-
     /// Every added token with its bytes.
     pub(super) fn tokens(&self) -> &[(TokenId, Vec<u8>)] {
         &self.tokens
