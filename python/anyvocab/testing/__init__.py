@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["byte_alphabet", "tiny_tokenizer"]
+from collections.abc import Sequence
+
+__all__ = ["byte_alphabet", "merged_tokenizer", "tiny_tokenizer"]
 
 
 def byte_alphabet() -> list[str]:
@@ -72,3 +74,39 @@ def tiny_tokenizer(**changes: object) -> dict[str, object]:
         },
     }
     return document | changes
+
+
+def merged_tokenizer(
+    merges: Sequence[tuple[str, str]],
+    controls: Sequence[str] = ("<|end|>", "<|fim_prefix|>"),
+    *,
+    pattern: bool = False,
+) -> dict[str, object]:
+    """Return the `tokenizer.json` of a byte-level BPE with merges of one's own.
+
+    The ids: 0..255 the bytes in their order, then one for each merge, then the control tokens.
+
+    Args:
+        merges: Pairs in GPT-2's characters, in the order of their ranks.
+        controls: The spellings of control tokens.
+        pattern: Whether GPT-2's pattern splits texts; otherwise merges may happen anywhere, and an
+            encoding's canonical test needs no look ahead.
+    """
+    tokens = [*byte_alphabet(), *(left + right for left, right in merges)]
+    document = tiny_tokenizer()
+    model, splits = document["model"], document["pre_tokenizer"]
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    if not isinstance(model, dict) or not isinstance(splits, dict):  # it is written above
+        raise TypeError("tiny_tokenizer has changed")
+    return document | {
+        "model": model
+        | {
+            "vocab": {token: id for id, token in enumerate(tokens)},
+            "merges": [list(pair) for pair in merges],
+        },
+        "pre_tokenizer": splits | {"use_regex": pattern},
+        "added_tokens": [
+            {"id": len(tokens) + at, "content": content, "special": True, **flags}
+            for at, content in enumerate(controls)
+        ],
+    }
