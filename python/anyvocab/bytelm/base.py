@@ -10,7 +10,7 @@ import numpy as np
 
 from anyvocab import errors
 from anyvocab.bytelm.completion import Completion
-from anyvocab.bytelm.context import to_bytes
+from anyvocab.bytelm.context import to_bytes, to_stops
 from anyvocab.bytelm.sampling import Sampler, utf8_bytes
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from anyvocab.bytelm.context import Context, Each
 
-__all__ = ["ByteModel", "State"]
+__all__ = ["ByteModel", "State", "prefixes_of"]
 
 END = 256
 
@@ -78,7 +78,7 @@ class ByteModel(ABC):
         end: bool = False,
     ) -> NDArray[np.float64]:
         """Return the log-probability of each text behind its prefix, float64[n], in nats."""
-        before = _prefixes(texts, prefixes)
+        before = prefixes_of(texts, prefixes)
         scores = np.zeros(len(texts))
         for at, (text, prefix) in enumerate(zip(texts, before, strict=True)):
             data = to_bytes(text)
@@ -119,7 +119,8 @@ class ByteModel(ABC):
             top_k: How many outcomes are left.
             top_p: The share of probable outcomes that is left.
             min_p: What is less probable than this share of the likeliest outcome is left out.
-            utf8: Whether only bytes may follow that make UTF-8.
+            utf8: Whether only bytes may follow that make UTF-8. `max_bytes` may still end the text
+                inside a character.
             stop: Where one of these appears, the text ends before it.
             seed: Of the choices.
         """
@@ -152,10 +153,15 @@ class ByteModel(ABC):
 
         The same as calling :meth:`sample` with each context and its seed (0, 1, ... when left out).
         """
+        _refuse_one(contexts, "contexts")
         chosen = list(range(len(contexts))) if seeds is None else list(seeds)
+        if len(chosen) != len(contexts):
+            found = f"{len(chosen)} seeds for {len(contexts)} contexts"
+            raise errors.build(errors.InvalidValue, found, field="seeds", fix="give one for each")
         sampler = Sampler(temperature, top_p, top_k, 0, min_p)
+        stops = to_stops(stop)
         writers = [
-            _Writer(self.start(context), seed, [to_bytes(one) for one in stop], utf8, max_bytes)
+            _Writer(self.start(context), seed, stops, utf8, max_bytes)
             for context, seed in zip(contexts, chosen, strict=True)
         ]
         while unfinished := [writer for writer in writers if not writer.finish]:
@@ -179,9 +185,12 @@ class ByteModel(ABC):
     ) -> Iterator[bytes]:
         """Yield what :meth:`sample` returns, as soon as it is certain not to be cut off again."""
         sampler = Sampler(temperature, top_p, top_k, 0, min_p)
-        stops = [to_bytes(one) for one in stop]
+        stops = to_stops(stop)
         writer = _Writer(self.start(context), seed, stops, utf8, max_bytes)
-        given, held = 0, max((len(one) for one in stops), default=1) - 1
+        return self._stream(writer, sampler, max((len(one) for one in stops), default=1) - 1)
+
+    def _stream(self, writer: _Writer, sampler: Sampler, held: int) -> Iterator[bytes]:
+        given = 0
         while writer.finish == "":
             (row,) = self._rows([writer.state])
             writer.write(sampler, row)
@@ -205,7 +214,7 @@ class _Writer:
         self.logprob = 0.0
         self.finish = "" if max_bytes else "length"
         self._generator = np.random.default_rng(seed)
-        self._stop = [one for one in stop if one]
+        self._stop = stop
         self._before = state.text[-3:] if utf8 else None
         self._max_bytes = max_bytes
 
@@ -229,9 +238,9 @@ class _Writer:
             self.finish = "end"
             return
         self.written.append(byte)
-        ended = next((one for one in self._stop if self.written.endswith(one)), None)
-        if ended is not None:
-            del self.written[len(self.written) - len(ended) :]
+        ended = [one for one in self._stop if self.written.endswith(one)]
+        if ended:
+            del self.written[len(self.written) - max(map(len, ended)) :]
             self.finish = "stop"
         elif len(self.written) >= self._max_bytes:
             self.finish = "length"
@@ -243,9 +252,17 @@ class _Writer:
         return Completion(bytes(self.written), self.logprob, self.finish)
 
 
-def _prefixes(
+def prefixes_of(
     texts: Sequence[bytes | str], prefixes: Sequence[Context | Each] | None
 ) -> Sequence[Context | Each]:
+    """Return the prefix of each text; nothing for each when left out.
+
+    Raises:
+        InvalidValue: Their numbers differ, or one text stands where a list of texts belongs.
+    """
+    _refuse_one(texts, "texts")
+    if prefixes is not None:
+        _refuse_one(prefixes, "prefixes")
     if prefixes is None:
         return [b""] * len(texts)
     if len(prefixes) != len(texts):
@@ -256,3 +273,9 @@ def _prefixes(
             fix="give one for each text",
         )
     return prefixes
+
+
+def _refuse_one(given: object, field: str) -> None:
+    if isinstance(given, str | bytes):
+        found = f"is one text, {given!r}"
+        raise errors.build(errors.InvalidValue, found, field=field, fix="give a list")

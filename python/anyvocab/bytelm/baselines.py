@@ -103,12 +103,15 @@ def heal(
 class _Choices:
     """Which ids may be chosen, as positions in a row of logits."""
 
-    def __init__(self, tokenizer: Tokenizer, ends: Sequence[int], rows: int) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, ends: Sequence[int], rows: int, barred: Sequence[int] = ()
+    ) -> None:
         self.tokenizer = tokenizer
         vocabulary = tokenizer.vocabulary
         size = min(len(vocabulary), rows)
         may = np.zeros(rows, dtype=np.bool_)
         may[:size] = vocabulary.lengths()[:size] > 0
+        may[list(barred)] = False
         self.texts = may
         self.ends = frozenset(id for id in ends if id < rows)
         self.free = may.copy()
@@ -131,6 +134,7 @@ def generate(
     *,
     pending: bytes = b"",
     ends: Sequence[int] = (),
+    barred: Sequence[int] = (),
     sampler: Sampler | None = None,
     max_new_tokens: int = 128,
     max_bytes: int | None = None,
@@ -144,6 +148,7 @@ def generate(
         ids: The whole context.
         pending: Bytes that the first ids have to spell; they are no part of what is returned.
         ends: Ids that end the text.
+        barred: Ids of text that cannot be chosen all the same.
         sampler: How ids are chosen; greedily when left out.
         max_new_tokens: The most ids.
         max_bytes: The most bytes; what is over is cut off.
@@ -157,7 +162,7 @@ def generate(
     sampler = Sampler() if sampler is None else sampler
     generator = np.random.default_rng(sampler.seed)
     backend, vocabulary = lm.backend, lm.tokenizer.vocabulary
-    choices = _Choices(lm.tokenizer, ends, int(backend.rows))
+    choices = _Choices(lm.tokenizer, ends, int(backend.rows), barred)
     written, logprob, finish = b"", 0.0, "length"
     taken: list[int] = []
     node = backend.root([int(id) for id in ids])

@@ -10,6 +10,7 @@ import numpy as np
 from anyvocab import errors
 from anyvocab.bytelm.baselines import generate
 from anyvocab.bytelm.completion import Completion
+from anyvocab.bytelm.context import first_stop
 from anyvocab.bytelm.state import ByteState, Cover
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ def complete(
     stops: Sequence[bytes],
 ) -> Completion:
     """Return a completion: see :meth:`ByteLM.complete`."""
+    for field, value in (("max_new_tokens", max_new_tokens), ("max_bytes", max_bytes)):
+        if value is not None and value < 0:
+            found = f"must be at least 0, got {value}"
+            raise errors.build(errors.InvalidValue, found, field=field)
     state = lm.start(context)
     cover = cover_of(state, sampler)
     over = b""
@@ -66,7 +71,6 @@ def complete(
         token = lm.tokenizer.vocabulary.token_bytes(cover.tokens[-1]) or b""
         over = token[cover.open :]
     share = cover.log_mass - state.log_mass
-    stops = [one for one in stops if one]
     done = _cut(over, stops, max_bytes)
     if done is not None:
         return Completion(done[0], share, done[1])
@@ -74,6 +78,7 @@ def complete(
         lm,
         [*state.root, *cover.tokens],
         ends=lm.ends,
+        barred=lm.barred,
         sampler=sampler,
         max_new_tokens=max_new_tokens,
         max_bytes=None if max_bytes is None else max_bytes - len(over),
@@ -86,9 +91,9 @@ def complete(
 
 def _cut(text: bytes, stops: Sequence[bytes], max_bytes: int | None) -> tuple[bytes, str] | None:
     """Return the text up to a stop string or the budget, and why; None where it goes on."""
-    found = [at for at in (text.find(one) for one in stops) if at >= 0]
-    if found and (max_bytes is None or min(found) <= max_bytes):
-        return text[: min(found)], "stop"
+    found = first_stop(text, stops)
+    if found is not None and (max_bytes is None or found[1] <= max_bytes):
+        return text[: found[0]], "stop"
     if max_bytes is not None and len(text) >= max_bytes:
         return text[:max_bytes], "length"
     return None

@@ -11,7 +11,16 @@ from anyvocab import errors
 if TYPE_CHECKING:
     from anyvocab.tokenizer import Tokenizer
 
-__all__ = ["Context", "Each", "Ids", "Prompt", "read_context", "to_bytes"]
+__all__ = [
+    "Context",
+    "Each",
+    "Ids",
+    "Prompt",
+    "first_stop",
+    "read_context",
+    "to_bytes",
+    "to_stops",
+]
 
 
 class Ids(tuple[int, ...]):
@@ -63,15 +72,52 @@ class Prompt:
 
 
 def to_bytes(text: bytes | str) -> bytes:
-    """Return a text as bytes; lone surrogates are kept as they are."""
-    return text.encode("utf-8", "surrogatepass") if isinstance(text, str) else bytes(text)
+    """Return a text as bytes; lone surrogates are kept as they are.
+
+    Raises:
+        InvalidValue: It is neither text nor bytes.
+    """
+    if isinstance(text, str):
+        return text.encode("utf-8", "surrogatepass")
+    if not isinstance(text, bytes | bytearray | memoryview):  # bytes(3) would be three zeros
+        raise errors.build(
+            errors.InvalidValue,
+            f"is of type {type(text).__name__}",
+            field="text",
+            fix="give str or bytes",
+        )
+    return bytes(text)
+
+
+def to_stops(stop: Sequence[bytes | str]) -> list[bytes]:
+    """Return stop strings as bytes, empty ones left out.
+
+    Raises:
+        InvalidValue: It is one text, whose characters would be taken for stop strings.
+    """
+    if isinstance(stop, str | bytes):
+        found = f"is one text, {stop!r}"
+        raise errors.build(errors.InvalidValue, found, field="stop", fix="give a list of texts")
+    return [one for one in map(to_bytes, stop) if one]
+
+
+def first_stop(text: bytes | bytearray, stops: Iterable[bytes]) -> tuple[int, int] | None:
+    """Return where the stop string that is complete first begins and ends; the longest of several.
+
+    What writing byte by byte stops at, whatever the steps in which `text` was written.
+
+    >>> first_stop(b"abc", [b"abc", b"b"]), first_stop(b"ab", [b"b", b"ab"])
+    ((1, 2), (0, 2))
+    """
+    found = [(at, at + len(one)) for one in stops if (at := text.find(one)) >= 0]
+    return min(found, key=lambda span: (span[1], span[0]), default=None)
 
 
 def read_context(context: Context, tokenizer: Tokenizer, first_ids: Sequence[int]) -> Prompt:
     """Return a context's fixed ids and its open text.
 
     A context that begins with text stands behind `first_ids`; one that begins with ids is taken as
-    it is.
+    it is; `b""` in front of ids puts `first_ids` there.
 
     Raises:
         InvalidValue: A part is neither text nor `Ids`.
@@ -82,18 +128,16 @@ def read_context(context: Context, tokenizer: Tokenizer, first_ids: Sequence[int
         return Prompt(tuple(context), b"", first=False)
     from anyvocab.bytelm.edges import encode_spelled
 
+    if not isinstance(context, Iterable):
+        raise _no_context(context)
+    given = list(context)
     parts: list[bytes | Ids] = []
-    for part in context:
+    for part in given:
         if isinstance(part, Ids):
             parts.append(part)
             continue
         if not isinstance(part, bytes | str):
-            raise errors.build(
-                errors.InvalidValue,
-                f"a part is of type {type(part).__name__}",
-                field="context",
-                fix="give text, bytes, or Ids([...])",
-            )
+            raise _no_context(part)
         text = to_bytes(part)
         last = parts[-1] if parts else None
         if isinstance(last, bytes):
@@ -104,7 +148,7 @@ def read_context(context: Context, tokenizer: Tokenizer, first_ids: Sequence[int
     text = b"" if isinstance(end, Ids) else end
     if text:
         parts.pop()
-    ids: list[int] = [] if parts and isinstance(parts[0], Ids) else [*first_ids]
+    ids: list[int] = [] if given and isinstance(given[0], Ids) else [*first_ids]
     for at, closed in enumerate(parts):
         if isinstance(closed, Ids):
             ids += closed
@@ -113,3 +157,12 @@ def read_context(context: Context, tokenizer: Tokenizer, first_ids: Sequence[int
         else:
             ids += encode_spelled(tokenizer, closed)
     return Prompt(tuple(ids), text, first=not parts)
+
+
+def _no_context(part: object) -> errors.InvalidValue:
+    return errors.build(
+        errors.InvalidValue,
+        f"a part is of type {type(part).__name__}",
+        field="context",
+        fix="give text, bytes, or Ids([...])",
+    )

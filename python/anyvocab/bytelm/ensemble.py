@@ -11,6 +11,7 @@ from anyvocab import errors
 from anyvocab.bytelm.base import ByteModel
 from anyvocab.bytelm.completion import Completion
 from anyvocab.bytelm.context import Each, to_bytes
+from anyvocab.bytelm.state import check_count, pushed_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,6 +93,12 @@ class Ensemble(ByteModel):
                 field="weights",
                 fix="use strength",
             )
+        if not np.isfinite(strength):
+            found = f"must be a finite number, got {strength}"
+            raise errors.build(errors.InvalidValue, found, field="strength")
+        if not 0 <= cutoff <= 1:
+            found = f"must lie in [0, 1], got {cutoff}"
+            raise errors.build(errors.InvalidValue, found, field="cutoff")
         self.weights = self._check(weights, count)
 
     def _check(self, weights: Sequence[float] | None, count: int) -> NDArray[np.float64]:
@@ -104,7 +111,7 @@ class Ensemble(ByteModel):
         if not good:
             raise errors.build(
                 errors.InvalidValue,
-                f"{list(weights or [])} for {count} members",
+                f"{[] if weights is None else list(weights)} for {count} members",
                 field="weights",
                 fix="one for each member, none negative, summing to 1"
                 if proper
@@ -181,7 +188,10 @@ class Ensemble(ByteModel):
                     posterior = (
                         np.log(self.weights).reshape(-1, *[1] * (history.ndim - 1)) + history
                     )
-                    weights = (posterior - _log_sum(posterior, axis=0))[..., None]
+                    whole = _log_sum(posterior, axis=0)
+                    # Where no member gives the text so far anything, none gives a next byte any.
+                    shares = np.where(whole > -np.inf, posterior - whole, -np.inf)
+                    weights = shares[..., None]
                 mixed: NDArray[np.float64] = _log_sum(rows + weights, axis=0)
                 return mixed
             if self.rule == "product":
@@ -316,7 +326,7 @@ class EnsembleState:
 
     def push(self, more: bytes | str | int) -> EnsembleState:
         """Append bytes; returns the state itself."""
-        data = bytes([more]) if isinstance(more, int) else to_bytes(more)
+        data = pushed_bytes(more)
         for byte in data:
             if self._ensemble.rule == "bayes":
                 self._gains.append(np.array([m.logprobs()[byte] for m in self.members]))
@@ -325,9 +335,13 @@ class EnsembleState:
         return self
 
     def rollback(self, count: int) -> EnsembleState:
-        """Take the last `count` bytes away; returns the state itself."""
-        for member in self.members:
-            member.rollback(count)
+        """Take the last `count` bytes away; returns the state itself.
+
+        Raises:
+            InvalidValue: A member has fewer; nothing is taken away then.
+        """
+        check_count(count)
+        self.members = [member.fork().rollback(count) for member in self.members]
         del self._gains[max(0, len(self._gains) - count) :]
         return self
 

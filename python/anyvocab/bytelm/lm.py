@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from anyvocab import _core, errors
-from anyvocab.bytelm.base import END, ByteModel
-from anyvocab.bytelm.context import Each, Prompt, read_context, to_bytes
+from anyvocab.bytelm.base import END, ByteModel, prefixes_of
+from anyvocab.bytelm.context import Each, Prompt, read_context, to_bytes, to_stops
 from anyvocab.bytelm.contexts import Contexts
 from anyvocab.bytelm.state import ByteState
 from anyvocab.tokenizer import Tokenizer
@@ -71,6 +71,7 @@ class ByteLM(ByteModel):
         law: As given.
         first_ids: As above.
         ends: The ids that end a text.
+        barred: The ids whose policy, where one was given, keeps :meth:`complete` from writing them.
         reencoded: What part of the tokenizer has no exact streaming form, so that texts are encoded
             again with a few continuations; None when the canonical test is the tokenizer's own.
 
@@ -113,6 +114,8 @@ class ByteLM(ByteModel):
         self._options = {"exact": exact, "eps": eps, "budget": budget}
         policies = policies_of(self.tokenizer, int(backend.rows), self._specials)
         self.ends = tuple(sorted(id for id, policy in policies.items() if policy == "end"))
+        unwritten = ("forbid", "drop", "spell", "latent")
+        self.barred = tuple(sorted(id for id, policy in policies.items() if policy in unwritten))
         self._core = _core.CoverModel(
             self.tokenizer._core,
             int(backend.rows),
@@ -295,7 +298,7 @@ class ByteLM(ByteModel):
             prefixes: The context before each; nothing when left out.
             end: Whether the texts end there, too.
         """
-        before: Sequence[Context | Each] = [b""] * len(texts) if prefixes is None else prefixes
+        before = prefixes_of(texts, prefixes)
         pairs = list(zip([to_bytes(text) for text in texts], before, strict=True))
         scores = np.zeros(len(pairs))
         at = 0
@@ -341,10 +344,13 @@ class ByteLM(ByteModel):
         """Return a completion of a context at the speed of ordinary generation.
 
         One cover of the open text is drawn, by its share of the law's mass; behind it the model
-        writes tokens as always. At `temperature=1` without truncation this draws from the model's
-        distribution of token sequences given the bytes, exactly; the prompt may end anywhere. At
-        `temperature=0` the weightiest cover is taken. Temperature and truncation act on tokens, the
-        draw of the cover is not changed by them.
+        writes tokens as always. The prompt may end anywhere. Under `marginal` (with `eps=0` and a
+        budget that does), at `temperature=1` without truncation, this draws from the model's
+        distribution of token sequences given the bytes, exactly. Under the other laws the cover is
+        a canonical one and the tokens behind it are the model's own choice: it may write what the
+        law leaves out as not canonical. At `temperature=0` the weightiest cover is taken.
+        Temperature and truncation act on tokens, the draw of the cover is not changed by them. Ids
+        that are forbidden, dropped, spelled or latent are not written.
 
         Args:
             context: What stands before.
@@ -370,7 +376,7 @@ class ByteLM(ByteModel):
         from anyvocab.bytelm.sampling import Sampler
 
         sampler = Sampler(temperature, top_p, top_k, seed, min_p)
-        stops = [to_bytes(one) for one in stop]
+        stops = to_stops(stop)
         return complete(self, context, sampler, max_new_tokens, max_bytes, stops)
 
 
@@ -419,6 +425,10 @@ def policies_of(
 
 def _named(tokenizer: Tokenizer, key: int | str) -> Sequence[int]:
     if not isinstance(key, str):
+        if key < 0:
+            raise errors.build(
+                errors.InvalidValue, f"{key} is no id", field="specials", fix="give an id from 0 on"
+            )
         return [int(key)]
     vocabulary = tokenizer.vocabulary
     found = vocabulary.ids_of_role(key) or vocabulary.ids_spelt(key)

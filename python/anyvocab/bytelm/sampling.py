@@ -66,14 +66,16 @@ class Sampler:
         """Return the position of one of `logprobs`, float64[n] in nats; -inf is never chosen."""
         if self.temperature == 0:
             return int(np.argmax(logprobs))
-        with np.errstate(invalid="ignore"):
-            scaled = logprobs / self.temperature
+        possible = np.flatnonzero(logprobs > -np.inf)
+        with np.errstate(over="ignore"):
+            # Shifted first: divided by a tiny temperature all would be -inf.
+            scaled = (logprobs[possible] - logprobs[possible].max()) / self.temperature
         if self.top_k is not None and self.top_k < len(scaled):
             # Of equals at the edge the first ones stay, as in a stable sort.
             edge = np.partition(scaled, -self.top_k)[-self.top_k]
             order = np.flatnonzero(scaled >= edge)
         else:
-            order = np.flatnonzero(scaled > -np.inf)
+            order = np.arange(len(scaled))
         order = order[np.argsort(-scaled[order], kind="stable")][: self.top_k]
         weights = np.exp(scaled[order] - scaled[order[0]])
         if self.top_p < 1:
@@ -85,7 +87,7 @@ class Sampler:
             order, weights = order[:kept], weights[:kept]
         shares = np.cumsum(weights)
         at = int(np.searchsorted(shares, generator.random() * shares[-1], side="right"))
-        return int(order[min(at, len(order) - 1)])
+        return int(possible[order[min(at, len(order) - 1)]])
 
 
 def utf8_bytes(text: bytes) -> NDArray[np.bool_]:

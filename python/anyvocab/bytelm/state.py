@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from anyvocab import errors
 from anyvocab.bytelm.context import to_bytes
 from anyvocab.bytelm.contexts import Job
 
@@ -16,7 +17,32 @@ if TYPE_CHECKING:
     from anyvocab import _core
     from anyvocab.bytelm.lm import ByteLM
 
-__all__ = ["ByteState", "Cover"]
+__all__ = ["ByteState", "Cover", "check_count", "pushed_bytes"]
+
+
+def pushed_bytes(more: bytes | str | int) -> bytes:
+    """Return what is pushed, a number being one byte.
+
+    Raises:
+        InvalidValue: The number is no byte.
+    """
+    if not isinstance(more, int):
+        return to_bytes(more)
+    if not 0 <= more <= 0xFF:
+        found = f"{more} is no byte"
+        raise errors.build(errors.InvalidValue, found, field="more", fix="give 0 to 255")
+    return bytes([more])
+
+
+def check_count(count: int) -> None:
+    """Refuse a negative number of bytes to take away.
+
+    Raises:
+        InvalidValue: It is.
+    """
+    if count < 0:
+        found = f"must be at least 0, got {count}"
+        raise errors.build(errors.InvalidValue, found, field="count")
 
 
 @dataclass(frozen=True)
@@ -72,7 +98,7 @@ class ByteState:
         it can be rolled back. The model is asked nothing, but under the marginal law, where every
         byte decides which contexts are worth a look.
         """
-        data = bytes([more]) if isinstance(more, int) else to_bytes(more)
+        data = pushed_bytes(more)
         if self._lm.law != "marginal":
             self._core.push(data)
             return self
@@ -85,8 +111,9 @@ class ByteState:
         """Take the last `count` bytes away; returns the state itself.
 
         Raises:
-            InvalidValue: There are fewer.
+            InvalidValue: There are fewer, or `count` is negative.
         """
+        check_count(count)
         self._core.rollback(count)
         return self
 
@@ -118,6 +145,7 @@ class ByteState:
         conditionals; under `marginal` a lower bound by :attr:`missing_mass`.
         """
         self._evaluate(mass_only=True)
+        self._lm.check_missing(self._core)
         return self._core.log_mass()
 
     @property
@@ -147,7 +175,13 @@ class ByteState:
         With `u` uniform in [0, 1) this draws from the law's distribution of token sequences, given
         the prefix. `tokens` includes the token over the end, if there is one; `open` then says how
         many of its bytes lie before the end. None for an impossible prefix.
+
+        Raises:
+            InvalidValue: `u` lies outside [0, 1).
         """
+        if not 0 <= u < 1:
+            found = f"must lie in [0, 1), got {u}"
+            raise errors.build(errors.InvalidValue, found, field="u")
         self._evaluate()
         picked = self._core.pick(u)
         if picked is None:
