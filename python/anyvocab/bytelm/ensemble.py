@@ -210,7 +210,8 @@ class Ensemble(ByteModel):
         scores = np.where(np.isnan(scores), rows[0], scores)
         scores = np.minimum(scores, np.finfo(np.float64).max)
         total = _log_sum(scores, axis=-1)[..., None]
-        result: NDArray[np.float64] = np.where(total > -np.inf, scores - total, -np.inf)
+        # Where nothing is possible the difference would be of two infinities.
+        result: NDArray[np.float64] = scores - np.where(total > -np.inf, total, 0.0)
         return result
 
     def _rows(self, states: Sequence[EnsembleState]) -> list[NDArray[np.float64]]:
