@@ -32,10 +32,22 @@ from anyvocab.bytelm.sampling import Sampler
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from anyvocab.bytelm.context import Context
     from anyvocab.bytelm.fim import FimPrompt
+    from anyvocab.bytelm.lm import ByteLM
     from anyvocab.tokenizer import Tokenizer
 
-__all__ = ["Generated", "Sampler", "first_ids", "generate", "heal", "prompt_ids", "score_ids"]
+__all__ = [
+    "Generated",
+    "Sampler",
+    "context_ids",
+    "first_ids",
+    "generate",
+    "heal",
+    "next_bytes",
+    "prompt_ids",
+    "score_ids",
+]
 
 BACKOFF: Final = 4  # tokens that healing takes off at most; llguidance looks back as far
 
@@ -71,6 +83,38 @@ def prompt_ids(lm: Any, prompt: FimPrompt) -> list[int]:
     for piece in prompt.pieces:
         ids += encode_spelled(lm.tokenizer, piece) if isinstance(piece, bytes) else piece
     return ids
+
+
+def context_ids(lm: ByteLM, context: Context) -> list[int]:
+    """Return a context as it is encoded when nobody thinks of its end: closed like all before."""
+    prompt = lm.prompt(context)
+    if prompt.first:
+        text: list[int] = lm.tokenizer.encode(prompt.text, specials="text").tolist()
+    else:
+        text = encode_spelled(lm.tokenizer, prompt.text)
+    return [*prompt.ids, *text]
+
+
+def next_bytes(lm: Any, ids: Sequence[int], *, ends: Sequence[int] = ()) -> NDArray[np.float64]:
+    """Return the distribution of the byte behind `ids` if a token begins there, float64[257], nats.
+
+    Every id that `generate` could choose, by its first byte; the ends are END, at 256. For a text
+    this is the distribution of its next byte only where no token reaches over its end.
+    """
+    backend, vocabulary = lm.backend, lm.tokenizer.vocabulary
+    choices = _Choices(lm.tokenizer, ends, int(backend.rows))
+    node = backend.root([int(id) for id in ids])
+    try:
+        logprobs = _row(backend, node, choices.free)
+    finally:
+        backend.release(node)
+    masses = np.zeros(257)
+    for id in np.flatnonzero(choices.free).tolist():
+        token = b"" if id in choices.ends else vocabulary.token_bytes(id)
+        masses[token[0] if token else 256] += np.exp(logprobs[id])
+    with np.errstate(divide="ignore"):
+        result: NDArray[np.float64] = np.log(masses)
+    return result
 
 
 def heal(

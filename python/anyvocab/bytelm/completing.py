@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,6 +58,7 @@ def complete(
     max_new_tokens: int,
     max_bytes: int | None,
     stops: Sequence[bytes],
+    heard: Callable[[bytes], None] | None = None,
 ) -> Completion:
     """Return a completion: see :meth:`ByteLM.complete`."""
     for field, value in (("max_new_tokens", max_new_tokens), ("max_bytes", max_bytes)):
@@ -71,9 +72,19 @@ def complete(
         token = lm.tokenizer.vocabulary.token_bytes(cover.tokens[-1]) or b""
         over = token[cover.open :]
     share = cover.log_mass - state.log_mass
+    say = _Speaker(heard, held=max(map(len, stops), default=1) - 1)
     done = _cut(over, stops, max_bytes)
     if done is not None:
+        say(done[0], last=True)
         return Completion(done[0], share, done[1])
+
+    def closed(more: bytes) -> bool:
+        whole = over + more
+        ended = any(one in whole for one in stops)
+        if not ended:
+            say(whole if max_bytes is None else whole[:max_bytes])
+        return ended
+
     written = generate(
         lm,
         [*state.root, *cover.tokens],
@@ -82,11 +93,27 @@ def complete(
         sampler=sampler,
         max_new_tokens=max_new_tokens,
         max_bytes=None if max_bytes is None else max_bytes - len(over),
-        closed=lambda more: any(one in over + more for one in stops),
+        closed=closed,
     )
     whole = over + written.bytes
     text, finish = _cut(whole, stops, max_bytes) or (whole, written.finish)
+    say(text, last=True)
     return Completion(text, share + written.logprob, finish, len(written.ids))
+
+
+class _Speaker:
+    """Tells what is certain of a growing text: all but an end that a stop string may begin in."""
+
+    def __init__(self, heard: Callable[[bytes], None] | None, *, held: int) -> None:
+        self._heard = heard
+        self._held = held
+        self._said = 0
+
+    def __call__(self, text: bytes, *, last: bool = False) -> None:
+        until = len(text) if last else len(text) - self._held
+        if self._heard is not None and until > self._said:
+            self._heard(text[self._said : until])
+            self._said = until
 
 
 def _cut(text: bytes, stops: Sequence[bytes], max_bytes: int | None) -> tuple[bytes, str] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -340,6 +340,7 @@ class ByteLM(ByteModel):
         min_p: float | None = None,
         stop: Sequence[bytes | str] = (),
         seed: int = 0,
+        heard: Callable[[bytes], None] | None = None,
     ) -> Completion:
         """Return a completion of a context at the speed of ordinary generation.
 
@@ -362,6 +363,8 @@ class ByteLM(ByteModel):
             min_p: What is less probable than this share of the likeliest token is left out.
             stop: Where one of these appears, the text ends before it.
             seed: Of the choices.
+            heard: Called with bytes as soon as they are certain not to be cut off again; joined,
+                they are the completion's.
 
         Raises:
             InvalidValue: No token sequence spells the context.
@@ -377,7 +380,7 @@ class ByteLM(ByteModel):
 
         sampler = Sampler(temperature, top_p, top_k, seed, min_p)
         stops = to_stops(stop)
-        return complete(self, context, sampler, max_new_tokens, max_bytes, stops)
+        return complete(self, context, sampler, max_new_tokens, max_bytes, stops, heard)
 
 
 def _difference(whole: float, part: float) -> float:
