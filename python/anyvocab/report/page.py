@@ -85,6 +85,12 @@ input, select, button { font: inherit; font-size: .92rem; color: var(--ink); pad
 button { cursor: pointer; } button:disabled { opacity: .4; cursor: default; }
 th button { all: unset; cursor: pointer; } th button:hover { color: var(--ink); }
 :focus-visible { outline: 2px solid var(--a); outline-offset: 2px; }
+svg.tree text { font-size: 12px; } svg.tree text.mono { font-size: 13.5px; fill: var(--ink);
+  font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
+svg.tree text.strong { font-weight: 600; } svg.tree text.mark { fill: var(--soft); }
+svg.tree .box { fill-opacity: .22; stroke: var(--line); } svg.tree .box.h { fill-opacity: .35; }
+svg.tree .over { fill-opacity: .38; } .joint, .edge { fill: none; stroke: var(--soft); }
+.joint { stroke-opacity: .6; } .edge { stroke-dasharray: 4 3; } td.broad { width: 75%; }
 [hidden] { display: none; } .nowrap { white-space: nowrap; }
 ul.plain { padding: 0; list-style: none; font-size: .9rem; color: var(--soft); }
 @media (max-width: 44rem) { .wide { display: none; } th, td { padding-right: .5rem; }
