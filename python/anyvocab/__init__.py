@@ -16,6 +16,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from anyvocab._core import __version__ as __version__
+    from anyvocab.bytelm import END as END
+    from anyvocab.bytelm.completion import Completion as Completion
+    from anyvocab.bytelm.context import Each as Each
+    from anyvocab.bytelm.context import Ids as Ids
+    from anyvocab.bytelm.ensemble import Ensemble as Ensemble
+    from anyvocab.bytelm.infill import Infill as Infill
+    from anyvocab.bytelm.infill import infill as infill
+    from anyvocab.bytelm.lm import ByteLM as ByteLM
+    from anyvocab.bytelm.state import ByteState as ByteState
     from anyvocab.errors import AnyvocabError as AnyvocabError
     from anyvocab.errors import InternalError as InternalError
     from anyvocab.errors import InvalidValue as InvalidValue
@@ -50,12 +59,20 @@ if TYPE_CHECKING:
 _MODULE_OF = {
     "AnyvocabError": "anyvocab.errors",
     "BitsPerByte": "anyvocab.evaluate",
+    "ByteLM": "anyvocab.bytelm.lm",
+    "ByteState": "anyvocab.bytelm.state",
     "Comparison": "anyvocab.transplant.compare",
+    "Completion": "anyvocab.bytelm.completion",
     "Compression": "anyvocab.evaluate",
+    "END": "anyvocab.bytelm",
+    "Each": "anyvocab.bytelm.context",
     "Encoding": "anyvocab.tokenizer",
+    "Ensemble": "anyvocab.bytelm.ensemble",
     "Evaluation": "anyvocab.evaluate",
-    "IncrementalEncoder": "anyvocab.tokenizer",
     "HealReport": "anyvocab.transplant.heal",
+    "Ids": "anyvocab.bytelm.context",
+    "IncrementalEncoder": "anyvocab.tokenizer",
+    "Infill": "anyvocab.bytelm.infill",
     "InternalError": "anyvocab.errors",
     "InvalidValue": "anyvocab.errors",
     "LimitExceeded": "anyvocab.errors",
@@ -78,18 +95,27 @@ _MODULE_OF = {
     "compression": "anyvocab.evaluate",
     "evaluate_models": "anyvocab.evaluate",
     "heal": "anyvocab.transplant.heal",
+    "infill": "anyvocab.bytelm.infill",
     "swap": "anyvocab.transplant.swap",
 }
 
 __all__ = [
+    "END",
     "AnyvocabError",
     "BitsPerByte",
+    "ByteLM",
+    "ByteState",
     "Comparison",
+    "Completion",
     "Compression",
+    "Each",
     "Encoding",
+    "Ensemble",
     "Evaluation",
     "HealReport",
+    "Ids",
     "IncrementalEncoder",
+    "Infill",
     "InternalError",
     "InvalidValue",
     "LimitExceeded",
@@ -112,6 +138,7 @@ __all__ = [
     "compression",
     "evaluate_models",
     "heal",
+    "infill",
     "swap",
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -106,6 +106,7 @@ class ByteModel(ABC):
         utf8: bool = False,
         stop: Sequence[bytes | str] = (),
         seed: int = 0,
+        heard: Callable[[bytes], None] | None = None,
     ) -> Completion:
         """Return bytes drawn one by one behind a context.
 
@@ -123,18 +124,14 @@ class ByteModel(ABC):
                 inside a character.
             stop: Where one of these appears, the text ends before it.
             seed: Of the choices.
+            heard: Called with bytes as soon as they are certain not to be cut off again; joined,
+                they are the sample's.
         """
-        return self.sample_batch(
-            [context],
-            max_bytes=max_bytes,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            utf8=utf8,
-            stop=stop,
-            seeds=[seed],
-        )[0]
+        writer = self._writer(context, seed, stop, utf8, max_bytes)
+        for part in self._written(writer, Sampler(temperature, top_p, top_k, 0, min_p)):
+            if heard is not None:
+                heard(part)
+        return writer.completion()
 
     def sample_batch(
         self,
@@ -159,9 +156,8 @@ class ByteModel(ABC):
             found = f"{len(chosen)} seeds for {len(contexts)} contexts"
             raise errors.build(errors.InvalidValue, found, field="seeds", fix="give one for each")
         sampler = Sampler(temperature, top_p, top_k, 0, min_p)
-        stops = to_stops(stop)
         writers = [
-            _Writer(self.start(context), seed, stops, utf8, max_bytes)
+            self._writer(context, seed, stop, utf8, max_bytes)
             for context, seed in zip(contexts, chosen, strict=True)
         ]
         while unfinished := [writer for writer in writers if not writer.finish]:
@@ -184,17 +180,26 @@ class ByteModel(ABC):
         seed: int = 0,
     ) -> Iterator[bytes]:
         """Yield what :meth:`sample` returns, as soon as it is certain not to be cut off again."""
-        sampler = Sampler(temperature, top_p, top_k, 0, min_p)
-        stops = to_stops(stop)
-        writer = _Writer(self.start(context), seed, stops, utf8, max_bytes)
-        return self._stream(writer, sampler, max((len(one) for one in stops), default=1) - 1)
+        writer = self._writer(context, seed, stop, utf8, max_bytes)
+        return self._written(writer, Sampler(temperature, top_p, top_k, 0, min_p))
 
-    def _stream(self, writer: _Writer, sampler: Sampler, held: int) -> Iterator[bytes]:
+    def _writer(
+        self,
+        context: Context | Each,
+        seed: int,
+        stop: Sequence[bytes | str],
+        utf8: bool,
+        max_bytes: int,
+    ) -> _Writer:
+        return _Writer(self.start(context), seed, to_stops(stop), utf8, max_bytes)
+
+    def _written(self, writer: _Writer, sampler: Sampler) -> Iterator[bytes]:
+        """Yield what a text grows by, without an end that a stop string may begin in."""
         given = 0
         while writer.finish == "":
             (row,) = self._rows([writer.state])
             writer.write(sampler, row)
-            until = len(writer.written) - (0 if writer.finish else held)
+            until = len(writer.written) - (0 if writer.finish else writer.held)
             if until > given:
                 yield bytes(writer.written[given:until])
                 given = until
@@ -214,6 +219,7 @@ class _Writer:
         self.logprob = 0.0
         self.finish = "" if max_bytes else "length"
         self._generator = np.random.default_rng(seed)
+        self.held = max(map(len, stop), default=1) - 1
         self._stop = stop
         self._before = state.text[-3:] if utf8 else None
         self._max_bytes = max_bytes

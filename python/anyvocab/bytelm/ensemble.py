@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -236,6 +236,7 @@ class Ensemble(ByteModel):
         min_p: float | None = None,
         stop: Sequence[bytes | str] = (),
         seed: int = 0,
+        heard: Callable[[bytes], None] | None = None,
     ) -> Completion:
         """Return a completion, byte by byte: an ensemble has no tokens of its own.
 
@@ -249,6 +250,7 @@ class Ensemble(ByteModel):
             min_p: What is less probable than this share of the likeliest outcome is left out.
             stop: Where one of these appears, the text ends before it.
             seed: Of the choices.
+            heard: Called with bytes as soon as they are certain not to be cut off again.
         """
         return self.sample(
             context,
@@ -259,6 +261,7 @@ class Ensemble(ByteModel):
             min_p=min_p,
             stop=stop,
             seed=seed,
+            heard=heard,
         )
 
     def fit_weights(

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from anyvocab.cli import demo, doctor
+from anyvocab.cli import complete, demo, doctor, ensemble, infill, score
 from anyvocab.cli import eval as eval_
 from anyvocab.cli import inspect as inspect_
 from anyvocab.cli import swap as swap_
@@ -24,7 +24,8 @@ from anyvocab.cli.output import ExitCode, Output
 __all__ = ["app", "run"]
 
 PROGRAM = "anyvocab"
-HELP = """Tokenizers as bytes: load any tokenizer exactly, look into it, check it.
+HELP = """Tokenizers as bytes: load any tokenizer exactly, look into it, check it, swap it; ask any
+model for bytes.
 
 A SOURCE is a folder, a tokenizer file, a hub id, or an embedded model: pico:code-4k, pico:code-2k.
 Every command takes --json. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a check failed,
@@ -107,6 +108,10 @@ for _name, _command in (
     ("doctor", doctor.command),
     ("swap", swap_.command),
     ("eval", eval_.command),
+    ("complete", complete.command),
+    ("score", score.command),
+    ("infill", infill.command),
+    ("ensemble", ensemble.command),
 ):
     app.command(_name, no_args_is_help=_name != "demo")(_guard(_command))
 

@@ -97,6 +97,21 @@ class Output:
             encoding = sys.stdout.encoding or "ascii"
             sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
+    def raw(self, data: bytes) -> None:
+        """Write bytes to stdout: as they are to a file or a pipe, made harmless on a terminal."""
+        if sys.stdout.isatty():
+            text = data.decode("utf-8", "backslashreplace")
+            safe = "".join(c if c in "\n\t" else printable(c) for c in text)
+            sys.stdout.write(safe)
+        else:
+            sys.stdout.flush()
+            stream = getattr(sys.stdout, "buffer", None)
+            if stream is None:  # something that takes text stands in for stdout
+                sys.stdout.write(data.decode("utf-8", "backslashreplace"))
+            else:
+                stream.write(data)
+        sys.stdout.flush()
+
     def heading(self, title: str) -> None:
         """Print the title of a part, with an empty line before it."""
         from rich.text import Text

@@ -41,8 +41,8 @@ def cover_page(
         section(
             "The covers of the prompt",
             '<p class="soft">A cover is a sequence of tokens that spells the prompt, and its last '
-            "token perhaps more. Every token stands over the bytes it spells; what reaches over the "
-            "end is shaded. The model may be inside any of them: their shares say how probably."
+            "token perhaps more. Every token stands over the bytes it spells; what reaches over "
+            "the end is shaded. The model may be inside any of them: their shares say how probably."
             "</p>",
             cover_tree(found),
             _others(found),
