@@ -115,6 +115,10 @@ class CoverModel:
     def reencoded(self) -> str | None:
         """What part of the tokenizer has no exact streaming form; None when all is exact."""
     def start(self, first: bool) -> CoverState: ...
+    def layout(
+        self,
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint32], NDArray[np.uint32]]:
+        """Ids by place, where each first byte begins, forbidden rows, counted ids."""
     def released(self) -> NDArray[np.uint64]:
         """Numbers of contexts that nobody holds any more, since the last call."""
 
@@ -129,6 +133,19 @@ class CoverState:
         """Contexts whose logits are wanted, parents first: numbers, parents' numbers, tokens."""
     def feed(
         self, id: int, row: NDArray[np.float32] | NDArray[np.uint16], *, half: str = "bfloat16"
+    ) -> None: ...
+    def wanted(
+        self, id: int
+    ) -> tuple[NDArray[np.uint64] | None, NDArray[np.uint32], tuple[int, int]]:
+        """(mask words or None, children, places whose logits are wanted)."""
+    def feed_sums(
+        self,
+        id: int,
+        log_base: float,
+        masses: NDArray[np.float64],
+        counted: NDArray[np.float64],
+        children: NDArray[np.float64],
+        values: NDArray[np.float32],
     ) -> None: ...
     def logprobs(self) -> NDArray[np.float64]: ...
     def log_mass(self) -> float: ...
@@ -148,5 +165,18 @@ class Sweep:
     def needed(self) -> _Contexts: ...
     def feed(
         self, id: int, row: NDArray[np.float32] | NDArray[np.uint16], *, half: str = "bfloat16"
+    ) -> None: ...
+    def wanted(
+        self, id: int
+    ) -> tuple[NDArray[np.uint64] | None, NDArray[np.uint32], tuple[int, int]]:
+        """(mask words or None, children, places whose logits are wanted)."""
+    def feed_sums(
+        self,
+        id: int,
+        log_base: float,
+        masses: NDArray[np.float64],
+        counted: NDArray[np.float64],
+        children: NDArray[np.float64],
+        values: NDArray[np.float32],
     ) -> None: ...
     def logprobs(self) -> NDArray[np.float64]: ...

@@ -34,7 +34,7 @@ const BYTES: usize = 256;
 /// A stretch `lo..hi` of the sorted tokens: those below one node of the trie.
 ///
 /// The depth of the node, that is how many bytes the tokens share, is kept by the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Interval {
     /// The first place.
     pub lo: u32,

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyvocab_core::cover::{self, Exactness, Law, Needed, Policy};
+use anyvocab_core::cover::{self, DeviceSums, Exactness, Law, Needed, Policy, Wanted};
 use anyvocab_core::index::Logits;
 use anyvocab_core::{Error, Limits, TokenId};
 use numpy::{IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
@@ -15,6 +15,8 @@ use crate::error::to_py;
 use crate::tokenizer::Tokenizer;
 
 type Contexts<'py> = (Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<TokenId>>);
+type Ids<'py> = Bound<'py, PyArray1<TokenId>>;
+type WantedOf<'py> = (Option<Bound<'py, PyArray1<u64>>>, Ids<'py>, (u32, u32));
 type Covers = Vec<(Vec<TokenId>, usize, f64, Vec<(TokenId, f64)>)>;
 
 fn policy(name: &str) -> PyResult<Policy> {
@@ -68,6 +70,40 @@ impl Row<'_> {
     }
 }
 
+fn wanted<'py>(py: Python<'py>, wanted: Wanted, places: u32) -> WantedOf<'py> {
+    let mask = wanted.mask.map(|mask| cover::mask_words(&mask, places).into_pyarray(py));
+    (mask, wanted.children.into_pyarray(py), (wanted.held.lo, wanted.held.hi))
+}
+
+/// The arguments of `feed_sums`, checked against what was wanted.
+fn device_sums(
+    wanted: &Wanted,
+    log_base: f64,
+    bytes: &PyReadonlyArray1<'_, f64>,
+    counted: &PyReadonlyArray1<'_, f64>,
+    children: &PyReadonlyArray1<'_, f64>,
+    values: &PyReadonlyArray1<'_, f32>,
+) -> PyResult<DeviceSums> {
+    let list = |array: &PyReadonlyArray1<'_, f64>| array.as_array().to_vec();
+    let wrong = |field: &str| to_py(Error::value(field, "not as long as was wanted", "give what wanted() names"));
+    let bytes: [f64; 256] = list(bytes).try_into().map_err(|_| wrong("bytes"))?;
+    let children = list(children);
+    if children.len() != wanted.children.len() {
+        return Err(wrong("children"));
+    }
+    if values.as_array().len() != wanted.held.len() as usize {
+        return Err(wrong("values"));
+    }
+    Ok(DeviceSums {
+        log_base,
+        bytes: Box::new(bytes),
+        counted: list(counted),
+        children: wanted.children.iter().copied().zip(children).collect(),
+        held: wanted.held,
+        values: values.as_array().to_vec().into(),
+    })
+}
+
 fn contexts<'py>(py: Python<'py>, needed: Needed) -> Contexts<'py> {
     (needed.ids.into_pyarray(py), needed.parents.into_pyarray(py), needed.tokens.into_pyarray(py))
 }
@@ -109,6 +145,17 @@ impl CoverModel {
         Ok(CoverState(Mutex::new(state)))
     }
 
+    /// The id at each place, where each first byte's places begin, forbidden rows, counted ids.
+    fn layout<'py>(&self, py: Python<'py>) -> (Ids<'py>, Bound<'py, PyArray1<u32>>, Ids<'py>, Ids<'py>) {
+        let layout = self.0.layout();
+        (
+            layout.ids.into_pyarray(py),
+            layout.bounds.into_pyarray(py),
+            layout.forbidden.into_pyarray(py),
+            layout.counted.into_pyarray(py),
+        )
+    }
+
     fn released<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<u64>> {
         self.0.released().into_pyarray(py)
     }
@@ -146,6 +193,27 @@ impl CoverState {
 
     fn needed<'py>(&self, py: Python<'py>, mass_only: bool) -> PyResult<Contexts<'py>> {
         Ok(contexts(py, self.with(py, |state| Ok(state.needed(mass_only)))?))
+    }
+
+    fn wanted<'py>(&self, py: Python<'py>, id: u64) -> PyResult<WantedOf<'py>> {
+        let (wanted, places) = self.with(py, |state| Ok((state.wanted(id)?, state.model().index().root().hi)))?;
+        Ok(self::wanted(py, wanted, places))
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn feed_sums(
+        &self,
+        py: Python<'_>,
+        id: u64,
+        log_base: f64,
+        masses: PyReadonlyArray1<'_, f64>,
+        counted: PyReadonlyArray1<'_, f64>,
+        children: PyReadonlyArray1<'_, f64>,
+        values: PyReadonlyArray1<'_, f32>,
+    ) -> PyResult<()> {
+        let wanted = self.with(py, |state| state.wanted(id))?;
+        let sums = device_sums(&wanted, log_base, &masses, &counted, &children, &values)?;
+        self.with(py, |state| state.feed_sums(id, &sums))
     }
 
     #[pyo3(signature = (id, row, *, half="bfloat16"))]
@@ -207,6 +275,27 @@ impl Sweep {
 impl Sweep {
     fn needed<'py>(&self, py: Python<'py>) -> PyResult<Contexts<'py>> {
         Ok(contexts(py, self.with(py, |sweep| Ok(sweep.needed().clone()))?))
+    }
+
+    fn wanted<'py>(&self, py: Python<'py>, id: u64) -> PyResult<WantedOf<'py>> {
+        let (wanted, places) = self.with(py, |sweep| Ok((sweep.wanted(id)?, sweep.places())))?;
+        Ok(self::wanted(py, wanted, places))
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn feed_sums(
+        &self,
+        py: Python<'_>,
+        id: u64,
+        log_base: f64,
+        masses: PyReadonlyArray1<'_, f64>,
+        counted: PyReadonlyArray1<'_, f64>,
+        children: PyReadonlyArray1<'_, f64>,
+        values: PyReadonlyArray1<'_, f32>,
+    ) -> PyResult<()> {
+        let wanted = self.with(py, |sweep| sweep.wanted(id))?;
+        let sums = device_sums(&wanted, log_base, &masses, &counted, &children, &values)?;
+        self.with(py, |sweep| sweep.feed_sums(id, &sums))
     }
 
     #[pyo3(signature = (id, row, *, half="bfloat16"))]

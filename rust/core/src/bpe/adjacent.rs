@@ -70,12 +70,11 @@ pub struct AdjacentScratch {
 }
 
 impl BpeEngine {
-    /// The pair test of this vocabulary; `None` where a token's symbols depend on its place in a pretoken (affixes) or are
-    /// taken apart again. Judges every token: about a microsecond each.
-    ///
-    /// It holds for texts made of tokens. Bytes and characters without a symbol are in none of them.
+    /// The pair test of this vocabulary, for texts all of whose characters have symbols or byte tokens; `None` where a
+    /// token's symbols depend on what is around it (affixes, undone tokens). Judges every token: about a microsecond
+    /// each.
     pub fn adjacent(&self) -> Option<Adjacent> {
-        if !self.symbols.is_placeless() || self.undo.is_some() {
+        if !self.pairs {
             return None;
         }
         let linear = self.build_linear()?;

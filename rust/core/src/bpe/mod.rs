@@ -47,6 +47,8 @@ pub struct BpeEngine {
     table: MergeTable,
     symbols: Symbols,
     cuts: Option<Cuts>,
+    /// Whether pairs of tokens decide what is canonical, in texts all of whose characters have symbols.
+    pairs: bool,
     /// Whole pretokens that are tokens, under `ignore_merges`.
     whole: Option<Whole>,
     /// The engine of long pretokens, built when the first one comes.
@@ -98,9 +100,11 @@ impl BpeEngine {
         let undo = Undo::new(model);
         let build_others = || -> Result<_> {
             let symbols = Symbols::new(model, input.byte_level, input.space_is)?;
-            let local = symbols.is_local() && undo.is_none();
-            let cuts = if local { Cuts::new(model, input.byte_level, input.space_is == Some('▁')) } else { None };
-            Ok((symbols, cuts, model.ignore_merges.then(|| Whole::new(model, input.byte_level))))
+            let known = symbols.is_local_where_known() && undo.is_none();
+            let cuts = if known { Cuts::new(model, input.byte_level, input.space_is == Some('▁')) } else { None };
+            let pairs = cuts.is_some();
+            let cuts = cuts.filter(|_| symbols.is_local());
+            Ok((symbols, cuts, pairs, model.ignore_merges.then(|| Whole::new(model, input.byte_level))))
         };
         // The table takes as long as the rest together.
         let (table, others) = if model.merges.len() < PARALLEL_MERGES {
@@ -112,11 +116,12 @@ impl BpeEngine {
                 (table.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), others)
             })
         };
-        let (symbols, cuts, whole) = others?;
+        let (symbols, cuts, pairs, whole) = others?;
         let byte_pairs = symbols.complete_bytes().filter(|_| undo.is_none());
         let byte_pairs = byte_pairs.and_then(|ids| BytePairs::new(&table, &model.merges, ids));
         Ok(Self {
             cuts,
+            pairs,
             whole,
             linear: OnceLock::new(),
             long_bytes: AtomicUsize::new(0),

@@ -158,11 +158,6 @@ impl Symbols {
         }
     }
 
-    /// Whether a character's symbol is the same wherever it stands.
-    pub(crate) fn is_placeless(&self) -> bool {
-        !self.affixed
-    }
-
     /// Whether a text may be cut between characters and its parts encoded on their own, as far as symbols go.
     ///
     /// Not so with affixes, where unknowns may be fused across the cut, and where they are dropped: then the
@@ -173,6 +168,11 @@ impl Symbols {
         !self.affixed
             && self.user_defined.is_none()
             && (self.complete_bytes().is_some() || fallback_complete || stays_apart)
+    }
+
+    /// The same for texts all of whose characters have symbols or byte tokens.
+    pub(crate) fn is_local_where_known(&self) -> bool {
+        !self.affixed && self.user_defined.is_none()
     }
 
     /// Appends the initial symbols of `piece`.

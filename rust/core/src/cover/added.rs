@@ -24,6 +24,8 @@ pub(super) struct AddedTokens {
     children: Vec<FxHashMap<u8, u32>>,
     ends: Vec<bool>,
     tokens: Vec<(TokenId, Vec<u8>)>,
+    /// Their ids, ascending.
+    ids: Vec<TokenId>,
     memo: RwLock<Memo>,
 }
 
@@ -39,6 +41,7 @@ impl AddedTokens {
             children: vec![FxHashMap::default()],
             ends: vec![false],
             tokens: Vec::new(),
+            ids: Vec::new(),
             memo: RwLock::new(Memo {
                 sets: vec![Vec::new()],
                 names: std::iter::once((Vec::new(), 0)).collect(),
@@ -58,8 +61,19 @@ impl AddedTokens {
             }
             this.ends[at] = true;
         }
+        this.ids = tokens.iter().map(|(id, _)| *id).collect();
+        this.ids.sort_unstable();
         this.tokens = tokens;
         this
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// Whether an id is an added token.
+    pub(super) fn has(&self, id: TokenId) -> bool {
+        self.ids.binary_search(&id).is_ok()
     }
 
     /// Every added token with its bytes.

@@ -1,17 +1,20 @@
 //! Which token may follow in an open pretoken, so that its tokens stay what the model's encoder makes of their bytes.
 //!
-//! BPE is asked pair by pair ([`crate::bpe::Adjacent`]). Unigram, WordPiece and longest-match vocabularies are asked by
-//! encoding again: their encodings are prefix-closed too, so one encoding per candidate decides.
+//! BPE is asked pair by pair ([`crate::bpe::Adjacent`]), longest-match vocabularies by the longer tokens that have begun
+//! ([`super::longest`]). Unigram is asked by encoding again: its encodings are prefix-closed too, so one encoding per
+//! candidate decides.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustc_hash::FxHashMap;
 
+use super::longest::LongestMatch;
 use super::piece::{Pending, Tail};
 use crate::bpe::{Adjacent, AdjacentScratch, BpeEngine};
 use crate::ids::TokenId;
 use crate::index::{Bits, VocabIndex};
-use crate::pipeline::Encoder;
+use crate::pipeline::{Encoder, mark_of};
 use crate::vocab::{Kind, Vocabulary};
 
 /// Masks kept per last token; 16 KiB each for 128,000 tokens.
@@ -20,12 +23,22 @@ const MASKS: usize = 2048;
 /// What is put behind a text to see whether some continuation keeps its tokens, where the cutting machine is not known.
 const PROBES: [&[u8]; 9] = [b"", b" ", b"a", b"s", b"\n", b"0", b".", b"'", "é".as_bytes()];
 
+/// A text with its spaces written as the model's input writes them.
+fn marked(bytes: &[u8], mark: Option<char>) -> Cow<'_, [u8]> {
+    let Some(mark) = mark.filter(|_| bytes.contains(&b' ')) else { return Cow::Borrowed(bytes) };
+    let mut buffer = [0; 4];
+    let mark = mark.encode_utf8(&mut buffer).as_bytes();
+    bytes.iter().flat_map(|b| if *b == b' ' { mark } else { std::slice::from_ref(b) }).copied().collect()
+}
+
 /// The canonical test of one tokenizer.
 pub(super) enum Canon {
     /// Every sequence may be continued by every token.
     All,
     /// Pair by pair.
     Bpe(Box<BpeCanon>),
+    /// By the longer tokens that have begun.
+    Longest(LongestMatch),
     /// By encoding again.
     Again(Again),
 }
@@ -34,26 +47,35 @@ pub(super) enum Canon {
 pub(super) struct BpeCanon {
     encoder: Arc<Encoder>,
     adjacent: Adjacent,
+    /// The character that a space of the text stands for.
+    mark: Option<char>,
     scratch: Mutex<AdjacentScratch>,
     /// Byte tokens by id, where characters fall back to them.
     bytes: FxHashMap<TokenId, u8>,
     /// Canonical tokens that are no byte tokens, as places.
     text: Bits,
-    masks: Mutex<FxHashMap<(TokenId, Pending), Arc<Bits>>>,
 }
 
 /// Encoding again.
 pub(super) struct Again {
-    pub(super) encoder: Arc<Encoder>,
+    encoder: Arc<Encoder>,
     /// The character that a space of the text stands for in the model's input.
-    pub(super) mark: Option<char>,
+    mark: Option<char>,
     /// Whether the whole pipeline is run, with a few continuations, since the way it cuts is not known.
-    pub(super) pipeline: bool,
+    pipeline: bool,
+    /// By the tokens of the open pretoken.
+    masks: Mutex<FxHashMap<Vec<TokenId>, Arc<Bits>>>,
 }
 
 impl BpeCanon {
+    /// `None` where the symbols of a text depend on more than its characters, or a space has no symbol: it is then
+    /// written as the bytes of the mark, which are not those of the text.
     pub(super) fn new(encoder: &Arc<Encoder>, vocabulary: &Vocabulary, index: &VocabIndex) -> Option<Self> {
         let engine = encoder.bpe()?;
+        let mark = mark_of(encoder.description());
+        if mark.is_some_and(|mark| !engine.knows_char(mark)) {
+            return None;
+        }
         let adjacent = engine.adjacent()?;
         let bytes: FxHashMap<TokenId, u8> = index
             .ids()
@@ -69,14 +91,7 @@ impl BpeCanon {
                 text.set(place, true);
             }
         }
-        Some(Self {
-            encoder: Arc::clone(encoder),
-            adjacent,
-            scratch: Mutex::default(),
-            bytes,
-            text,
-            masks: Mutex::default(),
-        })
+        Some(Self { encoder: Arc::clone(encoder), adjacent, mark, scratch: Mutex::default(), bytes, text })
     }
 
     fn engine(&self) -> &BpeEngine {
@@ -90,7 +105,8 @@ impl BpeCanon {
         match std::str::from_utf8(&buffer[..len]) {
             Ok(text) => {
                 let c = text.chars().next()?;
-                (!self.engine().knows_char(c)).then_some(Pending::NONE)
+                let known = self.engine().knows_char(c) || (c == ' ' && self.mark.is_some());
+                (!known).then_some(Pending::NONE)
             }
             // More bytes may come.
             Err(e) if e.error_len().is_none() => Some(next),
@@ -98,6 +114,12 @@ impl BpeCanon {
             Err(_) if len > 1 => self.byte_step(Pending::NONE, byte),
             Err(_) => Some(Pending::NONE),
         }
+    }
+
+    /// The token that a pretoken is as a whole, under `ignore_merges`.
+    fn whole(&self, bytes: &[u8]) -> Option<TokenId> {
+        let mark = self.mark.filter(|_| !self.encoder.is_marked());
+        self.engine().whole(&marked(bytes, mark))
     }
 
     fn is_text(&self, index: &VocabIndex, id: TokenId) -> bool {
@@ -113,7 +135,7 @@ impl BpeCanon {
             return Some(Tail::Bpe { last: id, pending: Pending::NONE, many: false });
         }
         let place = index.place(id)?;
-        (self.engine().whole(index.token(place)) == Some(id)).then_some(Tail::Whole)
+        (self.whole(index.token(place)) == Some(id)).then_some(Tail::Whole)
     }
 
     fn next(&self, index: &VocabIndex, (last, pending): (TokenId, Pending), id: TokenId) -> Option<Tail> {
@@ -130,12 +152,7 @@ impl BpeCanon {
     }
 
     /// The places of [`Self::next`].
-    fn next_mask(&self, index: &VocabIndex, last: TokenId, pending: Pending) -> Arc<Bits> {
-        let key = (last, pending);
-        let mut masks = self.masks.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mask) = masks.get(&key) {
-            return Arc::clone(mask);
-        }
+    fn next_mask(&self, index: &VocabIndex, last: TokenId, pending: Pending) -> Bits {
         let mut mask = self.text.clone();
         if !self.bytes.contains_key(&last) {
             let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
@@ -146,11 +163,6 @@ impl BpeCanon {
             });
         }
         self.add_bytes(index, pending, &mut mask);
-        let mask = Arc::new(mask);
-        if masks.len() >= MASKS {
-            masks.clear();
-        }
-        masks.insert(key, Arc::clone(&mask));
         mask
     }
 
@@ -164,17 +176,50 @@ impl BpeCanon {
 }
 
 impl Again {
-    fn model_text(&self, bytes: &[u8]) -> Vec<u8> {
-        let Some(mark) = self.mark else { return bytes.to_vec() };
-        let mut buffer = [0; 4];
-        let mark = mark.encode_utf8(&mut buffer).as_bytes();
-        bytes.iter().flat_map(|b| if *b == b' ' { mark } else { std::slice::from_ref(b) }).copied().collect()
+    /// Pretoken by pretoken.
+    pub(super) fn new(encoder: &Arc<Encoder>, mark: Option<char>) -> Self {
+        Self { encoder: Arc::clone(encoder), mark, pipeline: false, masks: Mutex::default() }
+    }
+
+    /// The whole text.
+    pub(super) fn whole(encoder: &Arc<Encoder>) -> Self {
+        Self { encoder: Arc::clone(encoder), mark: None, pipeline: true, masks: Mutex::default() }
+    }
+
+    /// The places among `live` that may follow. O(places · bytes of the open pretoken), once for each of its contents.
+    fn mask(&self, index: &VocabIndex, live: &Bits, open: Open) -> Arc<Bits> {
+        let known = |open: &Open| self.masks.lock().unwrap_or_else(PoisonError::into_inner).get(&open.ids).cloned();
+        if let Some(mask) = known(&open).filter(|_| !self.pipeline) {
+            return mask;
+        }
+        let (bytes, ids) = (open.bytes.len(), open.ids.clone());
+        let (mut text, mut all) = (open.bytes, open.ids);
+        let mut mask = Bits::new();
+        // What is remembered holds wherever the pretoken began: not what is live here alone.
+        for (place, &id) in (0_u32..).zip(index.ids()).filter(|(place, _)| !self.pipeline || live.get(*place)) {
+            text.truncate(bytes);
+            all.truncate(ids.len());
+            text.extend_from_slice(index.token(place));
+            all.push(id);
+            if self.holds(&text, &all) {
+                mask.set(place, true);
+            }
+        }
+        let mask = Arc::new(mask);
+        if !self.pipeline {
+            let mut masks = self.masks.lock().unwrap_or_else(PoisonError::into_inner);
+            if masks.len() >= MASKS {
+                masks.clear();
+            }
+            masks.insert(ids, Arc::clone(&mask));
+        }
+        mask
     }
 
     /// Whether encoding the bytes gives these ids (and, with the whole pipeline, whether some continuation keeps them).
     pub(super) fn holds(&self, bytes: &[u8], ids: &[TokenId]) -> bool {
         if !self.pipeline {
-            return self.encoder.encode_piece_ids(&self.model_text(bytes)) == ids;
+            return self.encoder.encode_piece_ids(&marked(bytes, self.mark)) == ids;
         }
         let mut text = bytes.to_vec();
         PROBES.iter().any(|probe| {
@@ -183,12 +228,31 @@ impl Again {
             self.encoder.encode_as_text(&text).is_ok_and(|found| found.starts_with(ids))
         })
     }
+
+    /// Whether the tokens are the encoding of the whole text.
+    fn is_all(&self, text: &Open) -> bool {
+        self.encoder.encode_as_text(&text.bytes).is_ok_and(|found| found == text.ids)
+    }
 }
 
 /// The tokens of an open pretoken and their bytes.
+#[derive(Clone, Default)]
 pub(super) struct Open {
     pub(super) bytes: Vec<u8>,
     pub(super) ids: Vec<TokenId>,
+}
+
+impl Open {
+    pub(super) fn push(&mut self, id: TokenId, token: &[u8]) {
+        self.ids.push(id);
+        self.bytes.extend_from_slice(token);
+    }
+
+    /// Takes the last token away, before which there were `len` bytes.
+    pub(super) fn pop(&mut self, len: usize) {
+        self.ids.pop();
+        self.bytes.truncate(len);
+    }
 }
 
 impl Canon {
@@ -205,10 +269,13 @@ impl Canon {
             (_, Tail::Whole) => None,
             (Self::Bpe(bpe), Tail::Bpe { last, pending, .. }) => bpe.next(index, (last, pending), id),
             (Self::Bpe(bpe), _) => bpe.first(index, id),
+            (Self::Longest(longest), tail) => {
+                let before = if let Tail::Longest(matches) = tail { Some(matches) } else { None };
+                longest.pass(before, index.token(index.place(id)?)).map(Tail::Longest)
+            }
             (Self::Again(again), _) => {
                 let mut open = open();
-                open.bytes.extend_from_slice(index.token(index.place(id)?));
-                open.ids.push(id);
+                open.push(id, index.token(index.place(id)?));
                 again.holds(&open.bytes, &open.ids).then_some(Tail::Again)
             }
         }
@@ -217,47 +284,69 @@ impl Canon {
     /// Whether the open pretoken may end behind its last token.
     pub(super) fn may_end(&self, tail: Tail, open: impl FnOnce() -> Open) -> bool {
         match (self, tail) {
-            (Self::Bpe(bpe), Tail::Bpe { many: true, .. }) => {
-                // A pretoken that is a token is that token alone.
-                !bpe.engine().ignores_merges() || bpe.engine().whole(&open().bytes).is_none()
+            // A pretoken that is a token is that token alone.
+            (Self::Bpe(bpe), Tail::Bpe { last, many, .. }) if bpe.engine().ignores_merges() => {
+                bpe.whole(&open().bytes).is_none_or(|id| !many && id == last)
             }
+            (Self::Again(again), _) if again.pipeline => again.is_all(&open()),
             _ => true,
         }
     }
 
-    /// The places of all tokens for which [`Self::next`] finds a tail, as far as the open pretoken goes; `None` for all.
+    /// Whether [`Self::may_end`] says so whatever the pretoken is.
+    pub(super) fn may_always_end(&self, tail: Tail) -> bool {
+        match (self, tail) {
+            (Self::Bpe(bpe), Tail::Bpe { .. }) => !bpe.engine().ignores_merges(),
+            (Self::Again(again), _) => !again.pipeline,
+            _ => true,
+        }
+    }
+
+    /// Whether more than the tail has to be known of the open pretoken.
+    pub(super) fn needs_open(&self) -> bool {
+        match self {
+            Self::Bpe(bpe) => bpe.engine().ignores_merges(),
+            Self::Again(_) => true,
+            Self::All | Self::Longest(_) => false,
+        }
+    }
+
+    pub(super) fn is_bpe(&self) -> bool {
+        matches!(self, Self::Bpe(_))
+    }
+
+    /// Whether the whole text is encoded again.
+    pub(super) fn is_pipeline(&self) -> bool {
+        matches!(self, Self::Again(again) if again.pipeline)
+    }
+
+    /// The places, among those of `live`, of all tokens for which [`Self::next`] finds a tail, as far as the open pretoken
+    /// goes, and perhaps others that are not live; `None` for all.
     ///
     /// Tokens that only stand alone ([`Tail::Whole`]) are not among them: see [`Self::alone`].
-    pub(super) fn mask(&self, index: &VocabIndex, tail: Tail, open: impl FnOnce() -> Open) -> Option<Arc<Bits>> {
+    pub(super) fn mask(
+        &self,
+        index: &VocabIndex,
+        tail: Tail,
+        live: &Bits,
+        open: impl FnOnce() -> Open,
+    ) -> Option<Arc<Bits>> {
         match (self, tail) {
             (Self::All, _) => None,
-            (_, Tail::Whole) => Some(Arc::new(Bits::new())),
-            (Self::Bpe(bpe), Tail::Bpe { last, pending, .. }) => Some(bpe.next_mask(index, last, pending)),
+            (_, Tail::Whole) => Some(Arc::default()),
+            (Self::Bpe(bpe), Tail::Bpe { last, pending, .. }) => Some(Arc::new(bpe.next_mask(index, last, pending))),
             (Self::Bpe(bpe), _) => {
                 let mut mask = bpe.text.clone();
                 bpe.add_bytes(index, Pending::NONE, &mut mask);
                 Some(Arc::new(mask))
             }
-            (Self::Again(again), _) => {
-                let open = open();
-                let (bytes, ids) = (open.bytes.len(), open.ids.len());
-                let (mut text, mut all) = (open.bytes, open.ids);
-                let mut mask = Bits::new();
-                for (place, &id) in (0_u32..).zip(index.ids()) {
-                    text.truncate(bytes);
-                    all.truncate(ids);
-                    text.extend_from_slice(index.token(place));
-                    all.push(id);
-                    if again.holds(&text, &all) {
-                        mask.set(place, true);
-                    }
-                }
-                Some(Arc::new(mask))
-            }
+            (Self::Longest(longest), Tail::Longest(matches)) => Some(Arc::new(longest.mask(Some(matches), index))),
+            (Self::Longest(_), _) => None,
+            (Self::Again(again), _) => Some(again.mask(index, live, open())),
         }
     }
 
-    /// The places of tokens that are pretokens of their own and nothing else (`ignore_merges`).
+    /// The places of tokens that are pretokens of their own and that merges do not make (`ignore_merges`), ascending.
     pub(super) fn alone(&self, index: &VocabIndex) -> Vec<u32> {
         let Self::Bpe(bpe) = self else { return Vec::new() };
         if !bpe.engine().ignores_merges() {

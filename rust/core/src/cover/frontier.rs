@@ -118,13 +118,15 @@ impl Frontier {
             }
         }
         self.add(born);
-        if at.is_empty() {
+        // The empty text ends before the space in front, whether or not a token goes on from there.
+        let before_lead = node.lead && text.len() == 1;
+        if at.is_empty() && !before_lead {
             return None;
         }
         let (ends, values) = if rest.is_empty() {
             (true, Values::Row(row_of(logits), Arc::new(*look.bytes)))
         } else {
-            (node.lead && text.len() == 1, Values::Slice(Slice::new(model, logits, at)))
+            (before_lead, Values::Slice(Slice::new(model, logits, at)))
         };
         Some(Alive { node, at, depth, ends, mask: look.mask, values })
     }

@@ -15,7 +15,15 @@ const KEPT: usize = 4096;
 pub(super) struct Live {
     /// How many bytes each token shares with the one before it in the sorted order.
     shared: Vec<u32>,
-    masks: RwLock<FxHashMap<(StateId, Runs), Arc<Bits>>>,
+    masks: RwLock<FxHashMap<(StateId, Runs), Arc<Passing>>>,
+}
+
+/// What may be read from some state without a cut inside.
+pub(super) struct Passing {
+    /// The tokens' places.
+    pub(super) live: Bits,
+    /// Those among them behind which it is not plain that some text goes on, with the states there; by place.
+    pub(super) open: Vec<(u32, StateId, Runs)>,
 }
 
 impl Live {
@@ -37,7 +45,7 @@ impl Live {
         index: &VocabIndex,
         (machine, added): (&Streaming, &AddedTokens),
         (stream, runs): (StateId, Runs),
-    ) -> Arc<Bits> {
+    ) -> Arc<Passing> {
         let key = (stream, runs);
         if let Some(mask) = self.masks.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Arc::clone(mask);
@@ -51,8 +59,8 @@ impl Live {
         mask
     }
 
-    fn walk(&self, index: &VocabIndex, machine: &Streaming, added: &AddedTokens, start: (StateId, Runs)) -> Bits {
-        let mut mask = Bits::new();
+    fn walk(&self, index: &VocabIndex, machine: &Streaming, added: &AddedTokens, start: (StateId, Runs)) -> Passing {
+        let mut passing = Passing { live: Bits::new(), open: Vec::new() };
         // The states behind each prefix of the token in hand, down to the first dead one.
         let mut states = vec![start];
         for (place, &shared) in (0_u32..).zip(&self.shared) {
@@ -74,9 +82,14 @@ impl Live {
                 }
             }
             if alive {
-                mask.set(place, true);
+                passing.live.set(place, true);
+                let (stream, runs) = states[states.len() - 1];
+                let cuts = added.is_empty() && machine.cut(stream) != Streaming::DEAD;
+                if !cuts && !machine.can_end(stream) {
+                    passing.open.push((place, stream, runs));
+                }
             }
         }
-        mask
+        passing
     }
 }

@@ -24,7 +24,10 @@
 
 mod added;
 mod canon;
+mod feeding;
+mod follow;
 mod frontier;
+mod longest;
 mod masks;
 mod model;
 mod node;
@@ -35,7 +38,10 @@ pub mod reference;
 mod state;
 mod sums;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
+pub use feeding::{DeviceSums, Layout, Wanted, mask_words};
 pub use model::{CoverModel, Exactness, Law, Policy};
 pub use node::Node;
 pub use pick::Picked;

@@ -1,17 +1,20 @@
 //! What depends on the vocabulary and the law alone: which token may follow a context, and what the rest is for.
 
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
-use super::added::{AddedTokens, NO_RUNS};
-use super::canon::{Again, BpeCanon, Canon, Open};
+use rustc_hash::FxHashMap;
+
+use super::added::{AddedTokens, NO_RUNS, Runs};
+use super::canon::{Again, BpeCanon, Canon};
+use super::longest::LongestMatch;
 use super::masks::Live;
 use super::node::{Node, Registry};
-use super::normal::Normal;
+use super::normal::{Normal, NormalMasks};
 use super::piece::{Group, Tail};
 use crate::error::{Error, Result};
-use crate::formats::{Model, Normalizer, PreTokenizer};
+use crate::formats::{Description, Model, Normalizer, PreTokenizer};
 use crate::ids::TokenId;
-use crate::index::{Bits, Interval, VocabIndex};
+use crate::index::{Bits, VocabIndex};
 use crate::limits::Limits;
 use crate::normalize;
 use crate::pipeline::{self, Encoder};
@@ -72,26 +75,19 @@ pub struct CoverModel {
     pub(super) latents: Vec<TokenId>,
     /// Rows that take no part: forbidden ids, holes, rows without a token.
     pub(super) forbidden: Vec<TokenId>,
-    canon: Canon,
-    machine: Streaming,
-    added: AddedTokens,
-    live: Live,
-    alone: Vec<u32>,
-    normal: Option<NormalMasks>,
+    pub(super) canon: Canon,
+    pub(super) machine: Streaming,
+    pub(super) added: AddedTokens,
+    /// Whether added tokens are looked for before the text is normalized.
+    pub(super) added_is_raw: bool,
+    pub(super) live: Live,
+    pub(super) following: RwLock<FxHashMap<(StateId, Runs, Tail), Arc<Bits>>>,
+    /// Places of tokens that are pretokens of their own and that merges do not make, ascending.
+    pub(super) alone: Vec<u32>,
+    pub(super) normal: Option<NormalMasks>,
     /// Whether a text is given a space in front.
     lead: bool,
     exactness: Exactness,
-}
-
-/// The normalizer's part in masks.
-struct NormalMasks {
-    normal: Normal,
-    /// Tokens that are normal by themselves.
-    sound: Bits,
-    /// Those among them that depend on what is in front: beginning with a character that may compose, and in the
-    /// middle of a character.
-    marks: Vec<u32>,
-    middles: Vec<u32>,
 }
 
 impl CoverModel {
@@ -141,6 +137,8 @@ impl CoverModel {
             canon: Canon::All,
             machine: Streaming::new(&PreTokenizer::Sequence(Vec::new()), limits)?,
             added: AddedTokens::new(Vec::new()),
+            added_is_raw: false,
+            following: RwLock::default(),
             alone: Vec::new(),
             normal: None,
             lead: pipeline::puts_a_space_first(encoder.description()),
@@ -151,7 +149,7 @@ impl CoverModel {
             this.added = added;
             if let Err(reason) = this.take_canonical_test(encoder, &vocabulary, limits) {
                 this.exactness = Exactness::Reencoded(reason);
-                this.canon = Canon::Again(Again { encoder: Arc::clone(encoder), mark: None, pipeline: true });
+                this.canon = Canon::Again(Again::whole(encoder));
                 this.added = AddedTokens::new(Vec::new());
                 this.normal = None;
                 this.machine = Streaming::new(&PreTokenizer::Sequence(Vec::new()), limits)?;
@@ -176,13 +174,8 @@ impl CoverModel {
         if self.added.tokens().iter().any(|(id, _)| context(id)) {
             return Err("an added token that takes white space along or matches whole words only".to_owned());
         }
-        // Symbols that the model itself knows as a whole begin no new text.
-        let begins_text = |id: &TokenId| match &description.model {
-            Model::Bpe(model) => !model.user_defined.contains(id),
-            Model::Unigram(model) => !model.user_defined.contains(id),
-            _ => true,
-        };
-        if self.lead && self.added.tokens().iter().any(|(id, _)| begins_text(id)) {
+        self.check_added(description)?;
+        if self.lead && !self.added.is_empty() {
             return Err("added tokens in a tokenizer that writes a space before a text".to_owned());
         }
         let marked = encoder.is_marked();
@@ -195,6 +188,11 @@ impl CoverModel {
                 let names: Vec<_> = normalizers.iter().filter_map(name).collect();
                 return Err(format!("the normalizer {}", names.join(", ")));
             }
+            if !self.added_is_raw
+                && let Some((id, _)) = self.added.tokens().iter().find(|(_, token)| !normal.keeps(token))
+            {
+                return Err(format!("the added token {id}, which the normalizer changes"));
+            }
             self.normal = Some(NormalMasks::new(normal, &self.index));
         }
         let no_cuts = PreTokenizer::Sequence(Vec::new());
@@ -206,12 +204,42 @@ impl CoverModel {
                 None => return Err("a BPE model whose symbols depend on their place in a word".to_owned()),
             },
             Model::WordPiece(_) | Model::WordLevel(_) => return Err("a model of whole words".to_owned()),
-            Model::Unigram(_) | Model::Trie(_) => Canon::Again(Again {
-                encoder: Arc::clone(encoder),
-                mark: pipeline::mark_of(description),
-                pipeline: false,
-            }),
+            Model::Trie(model) => Canon::Longest(LongestMatch::new(model).map_err(|e| e.to_string())?),
+            Model::Unigram(_) => Canon::Again(Again::new(encoder, pipeline::mark_of(description))),
         };
+        Ok(())
+    }
+
+    /// Takes over where added tokens are looked for; `Err` for what one row of added tokens and texts does not model.
+    fn check_added(&mut self, description: &Description) -> std::result::Result<(), String> {
+        let normalized = |id: TokenId| {
+            let token = description.added_tokens.iter().find(|token| token.id == id);
+            token.is_some_and(|token| token.normalized)
+        };
+        let tokens = self.added.tokens();
+        self.added_is_raw = tokens.iter().all(|(id, _)| !normalized(*id));
+        if !self.added_is_raw && !tokens.iter().all(|(id, _)| normalized(*id)) {
+            return Err(
+                "added tokens of which some are looked for in the raw text and some in the normalized".to_owned()
+            );
+        }
+        let mut texts: Vec<&[u8]> = tokens.iter().map(|(_, text)| &text[..]).collect();
+        texts.sort_unstable();
+        if texts.windows(2).any(|two| two[0] == two[1]) {
+            return Err("two added tokens of the same text".to_owned());
+        }
+        // A special token that is ordinary text is found all the same, and what lies in it is not looked at again.
+        for special in description.added_tokens.iter().filter(|token| token.special && !self.added.has(token.id)) {
+            let text = special.content.as_bytes();
+            let begins = |at: usize, token: &[u8]| {
+                let common = token.len().min(text.len() - at);
+                token[..common] == text[at..at + common]
+            };
+            let hides = |token: &[u8]| (1..text.len()).any(|at| begins(at, token)) || text.starts_with(token);
+            if special.normalized != self.added_is_raw && tokens.iter().any(|(_, token)| hides(token)) {
+                return Err(format!("the special token {}, in which an added token may begin", special.content));
+            }
+        }
         Ok(())
     }
 
@@ -230,7 +258,7 @@ impl CoverModel {
         &self.index
     }
 
-    /// Numbers of nodes that no state holds any more, since the last call.
+    /// Numbers of nodes that were asked for and that no state holds any more, since the last call.
     pub fn released(&self) -> Vec<u64> {
         self.registry.drain()
     }
@@ -246,188 +274,6 @@ impl CoverModel {
 
     pub(super) fn bytes_of(&self, id: TokenId) -> &[u8] {
         self.index.place(id).map_or(&[], |place| self.index.token(place))
-    }
-
-    fn open(&self, node: &Arc<Node>, group: &Group) -> Open {
-        node.open(group.start, |id| self.bytes_of(id))
-    }
-
-    fn may_end(&self, node: &Arc<Node>, group: &Group) -> bool {
-        self.canon.may_end(group.tail, || self.open(node, group))
-    }
-
-    /// Whether the text may end behind a context.
-    pub(super) fn ends(&self, node: &Arc<Node>) -> bool {
-        self.is_marginal() || (!node.blank && node.groups.iter().any(|group| self.segment_ends(node, group)))
-    }
-
-    fn segment_ends(&self, node: &Arc<Node>, group: &Group) -> bool {
-        group.empty || (self.machine.can_end(group.stream) && self.may_end(node, group))
-    }
-
-    /// The hypotheses of a context, and those with a cut right here.
-    fn alternatives(&self, node: &Arc<Node>) -> Vec<Group> {
-        let mut all = node.groups.clone();
-        for group in &node.groups {
-            let stream = self.machine.cut(group.stream);
-            if stream != Streaming::DEAD && !group.empty && self.may_end(node, group) {
-                let cut = Group { start: node.depth(), stream, tail: Tail::Fresh, ..*group };
-                if !all.contains(&cut) {
-                    all.push(cut);
-                }
-            }
-        }
-        all
-    }
-
-    /// The context with one token more; `None` where that is not canonical.
-    pub(super) fn child(&self, node: &Arc<Node>, id: TokenId) -> Option<Arc<Node>> {
-        let token = self.bytes_of(id);
-        if self.is_marginal() {
-            return Some(Node::child(node, id, token.len(), Vec::new()));
-        }
-        let place = self.index.place(id)?;
-        if !self.is_normal(node, place) {
-            return None;
-        }
-        let mut groups: Vec<Group> = Vec::new();
-        let mut add = |group: Group| {
-            if !groups.contains(&group) {
-                groups.push(group);
-            }
-        };
-        if self.added.tokens().iter().any(|(added, _)| *added == id) {
-            for group in node.groups.iter().filter(|group| self.segment_ends(node, group)) {
-                if let Some(runs) = self.added.pass(group.runs, token) {
-                    let start = node.depth() + 1;
-                    add(Group { start, stream: self.machine.start(), runs, tail: Tail::Fresh, empty: true });
-                }
-            }
-        } else {
-            for group in self.alternatives(node) {
-                let Some((stream, runs)) = self.read(&group, token) else { continue };
-                let Some(tail) = self.canon.next(&self.index, group.tail, id, || self.open(node, &group)) else {
-                    continue;
-                };
-                let after = Group { stream, runs, tail, empty: false, ..group };
-                if tail != Tail::Whole || self.closes(stream) {
-                    add(after);
-                }
-            }
-        }
-        (!groups.is_empty()).then(|| Node::child(node, id, token.len(), groups))
-    }
-
-    fn read(&self, group: &Group, token: &[u8]) -> Option<(StateId, super::added::Runs)> {
-        let (mut stream, mut runs) = (group.stream, group.runs);
-        for &byte in token {
-            stream = self.machine.step(stream, byte);
-            if stream == Streaming::DEAD {
-                return None;
-            }
-            runs = self.added.step(runs, byte, true)?;
-        }
-        Some((stream, runs))
-    }
-
-    /// Whether a pretoken may end in this state.
-    fn closes(&self, stream: StateId) -> bool {
-        self.machine.can_end(stream) || self.machine.cut(stream) != Streaming::DEAD
-    }
-
-    fn is_normal(&self, node: &Arc<Node>, place: u32) -> bool {
-        let Some(masks) = &self.normal else { return true };
-        if !masks.sound.get(place) {
-            return false;
-        }
-        let listed = |list: &[u32]| list.binary_search(&place).is_ok();
-        if !listed(&masks.marks) && !listed(&masks.middles) {
-            return true;
-        }
-        let text = node.text_end(256, |id| self.bytes_of(id));
-        masks.holds(masks.normal.window(&text), self.index.token(place))
-    }
-
-    /// The places of the tokens that may follow a context; `None` for all.
-    pub(super) fn mask(&self, node: &Arc<Node>) -> Option<Arc<Bits>> {
-        if self.is_marginal() && !node.lead {
-            return None;
-        }
-        let mut mask = if self.is_marginal() { Bits::full(self.index.root().hi) } else { self.canonical_mask(node) };
-        if node.lead {
-            let mut space = Bits::new();
-            space.insert_range(self.index.narrow(self.index.root(), 0, b' '));
-            mask.and(&space);
-        }
-        Some(Arc::new(mask))
-    }
-
-    fn canonical_mask(&self, node: &Arc<Node>) -> Bits {
-        let mut all = Bits::new();
-        for group in self.alternatives(node) {
-            let live = self.live.mask(&self.index, (&self.machine, &self.added), (group.stream, group.runs));
-            let mut mask = (*live).clone();
-            if let Some(next) = self.canon.mask(&self.index, group.tail, || self.open(node, &group)) {
-                mask.and(&next);
-            }
-            if group.tail == Tail::Fresh {
-                for &place in self.alone.iter().filter(|&&place| live.get(place)) {
-                    let read = self.read(&group, self.index.token(place));
-                    mask.set(place, read.is_some_and(|(stream, _)| self.closes(stream)));
-                }
-            }
-            all.or(&mask);
-        }
-        for (id, token) in self.added.tokens() {
-            let fits = |group: &Group| self.segment_ends(node, group) && self.added.pass(group.runs, token).is_some();
-            if let Some(place) = self.index.place(*id) {
-                all.set(place, node.groups.iter().any(fits));
-            }
-        }
-        self.keep_normal(node, &mut all);
-        all
-    }
-
-    fn keep_normal(&self, node: &Arc<Node>, mask: &mut Bits) {
-        let Some(masks) = &self.normal else { return };
-        mask.and(&masks.sound);
-        let text = node.text_end(256, |id| self.bytes_of(id));
-        let window = masks.normal.window(&text);
-        let open = super::normal::complete_len(window) < window.len();
-        let middles = if open { masks.middles.as_slice() } else { &[] };
-        for &place in masks.marks.iter().chain(middles) {
-            if mask.get(place) && !masks.holds(window, self.index.token(place)) {
-                mask.set(place, false);
-            }
-        }
-    }
-
-    /// Whether some token of an interval may follow a context.
-    pub(super) fn any_allowed(&self, node: &Arc<Node>, at: Interval) -> bool {
-        (at.lo..at.hi).any(|place| self.child(node, self.index.id(place)).is_some())
-    }
-}
-
-impl NormalMasks {
-    fn new(normal: Normal, index: &VocabIndex) -> Self {
-        let (mut sound, mut marks, mut middles) = (Bits::new(), Vec::new(), Vec::new());
-        for place in 0..index.root().hi {
-            let token = index.token(place);
-            if !normal.keeps(token) {
-                continue; // a stretch of a normal text is normal
-            }
-            sound.set(place, true);
-            if token.first().is_some_and(|byte| byte & 0xC0 == 0x80) {
-                middles.push(place);
-            } else if !normal.stands_alone(token) {
-                marks.push(place);
-            }
-        }
-        Self { normal, sound, marks, middles }
-    }
-
-    fn holds(&self, window: &[u8], token: &[u8]) -> bool {
-        self.normal.keeps(&[window, token].concat())
     }
 }
 

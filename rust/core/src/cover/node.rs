@@ -1,6 +1,6 @@
 //! A context: a sequence of tokens behind a root, shared by every state that still needs it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::canon::Open;
@@ -19,7 +19,7 @@ impl Registry {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The numbers of nodes that were dropped since the last call.
+    /// The numbers of nodes that somebody was told of and that were dropped since the last call.
     pub(super) fn drain(&self) -> Vec<u64> {
         std::mem::take(&mut *self.released.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -44,6 +44,8 @@ pub struct Node {
     /// The sum of those from the root on.
     weight: OnceLock<f64>,
     pub(super) seen: OnceLock<Seen>,
+    /// Whether the caller was told its number.
+    told: AtomicBool,
     registry: Arc<Registry>,
 }
 
@@ -72,6 +74,7 @@ impl Node {
             step: OnceLock::from(0.0),
             weight: OnceLock::from(0.0),
             seen: OnceLock::new(),
+            told: AtomicBool::new(false),
             registry: Arc::clone(registry),
         };
         Arc::new(node)
@@ -84,12 +87,14 @@ impl Node {
             token,
             pos: parent.pos + len,
             depth: parent.depth + 1,
-            lead: false,
-            blank: parent.lead && len == 1,
+            // A token without bytes leaves the text where it is.
+            lead: parent.lead && len == 0,
+            blank: (parent.lead && len == 1) || (parent.blank && len == 0),
             groups,
             step: OnceLock::new(),
             weight: OnceLock::new(),
             seen: OnceLock::new(),
+            told: AtomicBool::new(false),
             registry: Arc::clone(&parent.registry),
         };
         Arc::new(node)
@@ -97,6 +102,12 @@ impl Node {
 
     /// Its number: unique among the nodes of a [`super::CoverModel`].
     pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Its number for the caller, who is told when the node is gone.
+    pub(super) fn tell(&self) -> u64 {
+        self.told.store(true, Ordering::Relaxed);
         self.id
     }
 
@@ -160,12 +171,17 @@ impl Node {
         Open { bytes: ids.iter().flat_map(|&id| bytes(id)).copied().collect(), ids }
     }
 
-    /// The end of the text, at least `room` bytes of it where there are so many.
-    pub(super) fn text_end<'t>(self: &Arc<Self>, room: usize, bytes: impl Fn(TokenId) -> &'t [u8]) -> Vec<u8> {
+    /// The end of the text behind the last token that `stops`, at least `room` bytes of it where there are so many.
+    pub(super) fn text_end<'t>(
+        self: &Arc<Self>,
+        room: usize,
+        stops: impl Fn(TokenId) -> bool,
+        bytes: impl Fn(TokenId) -> &'t [u8],
+    ) -> Vec<u8> {
         let mut parts = Vec::new();
         let mut len = 0;
         for node in self.path() {
-            if len >= room || node.token == NO_TOKEN {
+            if len >= room || node.token == NO_TOKEN || stops(node.token) {
                 break;
             }
             let token = bytes(node.token);
@@ -178,7 +194,9 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.registry.released.lock().unwrap_or_else(PoisonError::into_inner).push(self.id);
+        if *self.told.get_mut() {
+            self.registry.released.lock().unwrap_or_else(PoisonError::into_inner).push(self.id);
+        }
         // A chain of a million nodes is taken apart in a loop, not by recursion.
         let mut next = self.parent.take();
         while let Some(parent) = next {

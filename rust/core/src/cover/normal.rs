@@ -8,6 +8,7 @@ use unicode_normalization::char::canonical_combining_class;
 use unicode_normalization::{IsNormalized, is_nfc_quick, is_nfkc_quick};
 
 use crate::formats::Normalizer;
+use crate::index::{Bits, VocabIndex};
 use crate::normalize;
 
 /// Bytes of text before a token that are looked at again, at most; no more than so many marks compose.
@@ -79,4 +80,58 @@ pub(super) fn complete_len(text: &[u8]) -> usize {
         return if open { at } else { text.len() };
     }
     text.len()
+}
+
+/// The normalizer's part in masks.
+pub(super) struct NormalMasks {
+    normal: Normal,
+    /// Tokens that are normal by themselves.
+    sound: Bits,
+    /// Those among them that depend on what is in front: beginning with a character that may compose, and in the
+    /// middle of a character.
+    marks: Vec<u32>,
+    middles: Vec<u32>,
+}
+
+impl NormalMasks {
+    pub(super) fn new(normal: Normal, index: &VocabIndex) -> Self {
+        let (mut sound, mut marks, mut middles) = (Bits::new(), Vec::new(), Vec::new());
+        for place in 0..index.root().hi {
+            let token = index.token(place);
+            if !normal.keeps(token) {
+                continue; // a stretch of a normal text is normal
+            }
+            sound.set(place, true);
+            if token.first().is_some_and(|byte| byte & 0xC0 == 0x80) {
+                middles.push(place);
+            } else if !normal.stands_alone(token) {
+                marks.push(place);
+            }
+        }
+        Self { normal, sound, marks, middles }
+    }
+
+    fn holds(&self, window: &[u8], token: &[u8]) -> bool {
+        self.normal.keeps(&[window, token].concat())
+    }
+
+    /// Whether a text stays normal with a token more; `text`: the end of what is normalized with it.
+    pub(super) fn may_follow(&self, place: u32, token: &[u8], text: impl FnOnce() -> Vec<u8>) -> bool {
+        let listed = |list: &[u32]| list.binary_search(&place).is_ok();
+        self.sound.get(place)
+            && ((!listed(&self.marks) && !listed(&self.middles)) || self.holds(self.normal.window(&text()), token))
+    }
+
+    /// Takes out of a mask what would not leave the text normal.
+    pub(super) fn keep(&self, index: &VocabIndex, text: &[u8], mask: &mut Bits) {
+        mask.and(&self.sound);
+        let window = self.normal.window(text);
+        let open = complete_len(window) < window.len();
+        let middles = if open { self.middles.as_slice() } else { &[] };
+        for &place in self.marks.iter().chain(middles) {
+            if mask.get(place) && !self.holds(window, index.token(place)) {
+                mask.set(place, false);
+            }
+        }
+    }
 }

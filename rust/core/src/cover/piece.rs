@@ -1,26 +1,28 @@
 //! What a context is in the middle of: the open pretoken, under each hypothesis about where it began.
 
 use super::added::Runs;
+use super::longest::Matches;
 use crate::ids::TokenId;
 use crate::pretoken::streaming::StateId;
 
-/// Bytes of a character that byte tokens have begun to spell: at most three, behind a leading 1.
+/// Bytes of a character that byte tokens have begun to spell, behind a leading 1: at most three, four while the last is
+/// looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Pending(u32);
+pub(super) struct Pending(u64);
 
 impl Pending {
     pub(super) const NONE: Self = Self(1);
 
     pub(super) fn bytes(self) -> ([u8; 4], usize) {
-        let len = (31 - self.0.leading_zeros()) as usize / 8;
+        let len = (63 - self.0.leading_zeros()) as usize / 8;
         let mut bytes = [0; 4];
-        bytes[..len].copy_from_slice(&self.0.to_be_bytes()[4 - len..]);
+        bytes[..len].copy_from_slice(&self.0.to_be_bytes()[8 - len..]);
         (bytes, len)
     }
 
     /// With one byte more; a character has four at most, and a complete one is never pending.
     pub(super) fn with(self, byte: u8) -> Self {
-        Self((self.0 << 8) | u32::from(byte))
+        Self((self.0 << 8) | u64::from(byte))
     }
 }
 
@@ -40,6 +42,8 @@ pub(super) enum Tail {
     },
     /// A token that merges do not make: the pretoken is this token and ends here (`ignore_merges`).
     Whole,
+    /// Longest match looks at the longer tokens that have begun.
+    Longest(Matches),
     /// The pretoken has to be encoded again.
     Again,
 }
@@ -68,5 +72,7 @@ mod tests {
         assert_eq!(Pending::NONE.bytes(), ([0; 4], 0));
         assert_eq!(Pending::NONE.with(0).bytes(), ([0; 4], 1));
         assert_eq!(Pending::NONE.with(0xF0).with(0x9F).with(0x00).bytes(), ([0xF0, 0x9F, 0, 0], 3));
+        let four = Pending::NONE.with(0xF0).with(0x9F).with(0x98).with(0x94);
+        assert_eq!(four.bytes(), ([0xF0, 0x9F, 0x98, 0x94], 4));
     }
 }

@@ -3,16 +3,23 @@
 use super::{END, Law, NEXT_BYTE_LEN, log_add};
 use crate::ids::TokenId;
 
+/// Chains of tokens without bytes are followed down to this log probability.
+const FAINT: f64 = -32.0;
+
 /// Everything the laws speak of.
 pub struct Reference<'a> {
     /// Tokens that stand for bytes.
     pub tokens: Vec<(TokenId, Vec<u8>)>,
     /// Ids that end the text.
     pub ends: Vec<TokenId>,
-    /// Ids that take no part.
-    pub forbidden: Vec<TokenId>,
+    /// Ids that may occur and end all that can be accounted for.
+    pub drops: Vec<TokenId>,
+    /// Ids that may occur and stand for nothing, under the marginal law.
+    pub latents: Vec<TokenId>,
+    /// Whether texts begin with a space that is not the caller's: the empty text is then encoded to nothing.
+    pub lead: bool,
     /// The model: logits of the next id, given a context.
-    pub logits: &'a dyn Fn(&[TokenId]) -> Vec<f64>,
+    pub logits: &'a dyn Fn(&[TokenId]) -> Vec<f32>,
     /// Whether some text's encoding begins with these ids.
     pub canonical: &'a dyn Fn(&[TokenId]) -> bool,
     /// Whether these ids are the encoding of their bytes.
@@ -25,6 +32,8 @@ pub struct Prefix {
     pub logprobs: [f64; NEXT_BYTE_LEN],
     /// The log probability of the prefix, summed over covers.
     pub log_mass: f64,
+    /// The part of the next byte's probability that no byte will follow.
+    pub missing: f64,
 }
 
 impl Reference<'_> {
@@ -38,33 +47,52 @@ impl Reference<'_> {
             marginal || (self.canonical)(&longer)
         };
         let ends = marginal || (self.complete)(context);
-        let all: Vec<TokenId> = self.tokens.iter().map(|(id, _)| *id).chain(self.ends.iter().copied()).collect();
-        let allowed: Vec<TokenId> = self
-            .tokens
-            .iter()
-            .map(|(id, _)| *id)
-            .filter(|&id| fits(id))
-            .chain(self.ends.iter().copied().filter(|_| ends))
-            .collect();
+        let tokens = || self.tokens.iter().map(|(id, _)| *id);
+        let always = || self.drops.iter().chain(&self.latents).copied();
+        let all: Vec<TokenId> = tokens().chain(self.ends.iter().copied()).chain(always()).collect();
+        let may_end = self.ends.iter().copied().filter(|_| ends);
+        let allowed: Vec<TokenId> = tokens().filter(|&id| fits(id)).chain(may_end).chain(always()).collect();
         let norm_over = if law == Law::Local { &allowed } else { &all };
-        let norm = norm_over.iter().map(|&id| logits[id as usize]).fold(f64::NEG_INFINITY, log_add);
-        allowed.into_iter().map(|id| (id, logits[id as usize] - norm)).collect()
+        let logit = |id: TokenId| f64::from(logits[id as usize]);
+        let norm = norm_over.iter().map(|&id| logit(id)).fold(f64::NEG_INFINITY, log_add);
+        if norm == f64::NEG_INFINITY {
+            return Vec::new();
+        }
+        allowed.into_iter().map(|id| (id, logit(id) - norm)).collect()
     }
 
-    /// The next-byte distribution and the mass of a prefix.
+    /// The next-byte distribution and the mass of a prefix (with the space in front, where there is one).
     pub fn prefix(&self, law: Law, text: &[u8]) -> Prefix {
         let mut next = [f64::NEG_INFINITY; NEXT_BYTE_LEN];
-        let mut log_mass = f64::NEG_INFINITY;
+        let (mut log_mass, mut lost) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
         let mut open: Vec<(Vec<TokenId>, usize, f64)> = vec![(Vec::new(), 0, 0.0)];
         while let Some((context, pos, weight)) = open.pop() {
-            if pos == text.len() {
-                log_mass = log_add(log_mass, weight);
+            // The empty text ends before the space that is written in front of longer ones.
+            let before_lead = self.lead && pos == 0 && text.len() == 1;
+            let here = pos == text.len();
+            let steps = self.steps(law, &context);
+            if here {
+                let latent = steps.iter().filter(|(id, _)| self.latents.contains(id)).map(|(_, step)| step.exp());
+                log_mass = log_add(log_mass, weight + (1.0 - latent.sum::<f64>()).ln());
+                if steps.is_empty() {
+                    lost = log_add(lost, weight);
+                }
             }
-            for (id, step) in self.steps(law, &context) {
+            for (id, step) in steps {
                 let weight = weight + step;
+                if self.latents.contains(&id) {
+                    if weight > FAINT {
+                        open.push(([&context[..], &[id]].concat(), pos, weight));
+                    }
+                    continue;
+                }
                 let Some((_, token)) = self.tokens.iter().find(|(token, _)| *token == id) else {
-                    if pos == text.len() {
-                        next[END] = log_add(next[END], weight);
+                    if here || before_lead {
+                        let sum = if self.ends.contains(&id) { &mut next[END] } else { &mut lost };
+                        *sum = log_add(*sum, weight);
+                        if before_lead {
+                            log_mass = log_add(log_mass, weight);
+                        }
                     }
                     continue;
                 };
@@ -73,14 +101,12 @@ impl Reference<'_> {
                     if token.starts_with(rest) {
                         let byte = usize::from(token[rest.len()]);
                         next[byte] = log_add(next[byte], weight);
-                        if pos < text.len() {
+                        if !here {
                             log_mass = log_add(log_mass, weight);
                         }
                     }
                 } else if rest.starts_with(token) {
-                    let mut longer = context.clone();
-                    longer.push(id);
-                    open.push((longer, pos + token.len(), weight));
+                    open.push(([&context[..], &[id]].concat(), pos + token.len(), weight));
                 }
             }
         }
@@ -88,6 +114,7 @@ impl Reference<'_> {
         if total > f64::NEG_INFINITY {
             next.iter_mut().for_each(|value| *value -= total);
         }
-        Prefix { logprobs: next, log_mass }
+        let missing = if lost == f64::NEG_INFINITY { 0.0 } else { (lost - log_add(total, lost)).exp() };
+        Prefix { logprobs: next, log_mass, missing }
     }
 }

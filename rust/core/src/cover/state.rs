@@ -23,6 +23,9 @@ const CHECKPOINT: usize = 256;
 /// Intervals of at most so many tokens are looked through for one that is canonical, before the model is asked.
 const LOOK_THROUGH: u32 = 64;
 
+/// No token.
+const NOTHING: Interval = Interval { lo: 0, hi: 0 };
+
 /// Contexts whose logits are wanted, parents before children.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needed {
@@ -67,6 +70,8 @@ pub(super) enum Values {
     None,
     /// All of them, in the order of ids, with the log mass per first byte.
     Row(Arc<[f32]>, Arc<[f64; 256]>),
+    /// The log mass per first byte; the logits themselves stayed where they were made.
+    Sums(Arc<[f64; 256]>),
     /// Those that agree with the prefix.
     Slice(Slice),
 }
@@ -89,7 +94,7 @@ impl Alive {
         let mut bytes = [f64::NEG_INFINITY; 256];
         let total = match &self.values {
             Values::None => return None,
-            Values::Row(_, sums) => {
+            Values::Row(_, sums) | Values::Sums(sums) => {
                 bytes.copy_from_slice(&sums[..]);
                 sums.iter().copied().fold(f64::NEG_INFINITY, log_add)
             }
@@ -124,10 +129,10 @@ impl Sums {
     }
 }
 
-struct Waiting {
-    node: Arc<Node>,
+pub(super) struct Waiting {
+    pub(super) node: Arc<Node>,
     /// Children whose step is not known yet.
-    children: Vec<Arc<Node>>,
+    pub(super) children: Vec<Arc<Node>>,
 }
 
 /// A prefix under a law. Cheap to clone: contexts and logits are shared.
@@ -141,7 +146,7 @@ pub struct CoverState {
     pub(super) frontier: Option<Frontier>,
     recent: VecDeque<Vec<Alive>>,
     checkpoints: Vec<(usize, Vec<Alive>)>,
-    waiting: FxHashMap<u64, Waiting>,
+    pub(super) waiting: FxHashMap<u64, Waiting>,
 }
 
 impl Clone for CoverState {
@@ -183,8 +188,10 @@ impl CoverState {
             this.step(b' ');
             this.lead = 1;
             // The empty text is encoded to nothing: it ends at the root, not behind the space.
-            for alive in this.alive.iter_mut().filter(|alive| Arc::ptr_eq(&alive.node, &root)) {
-                alive.ends = true;
+            match this.alive.iter_mut().find(|alive| Arc::ptr_eq(&alive.node, &root)) {
+                Some(alive) => alive.ends = true,
+                None if model.is_marginal() => {}
+                None => this.alive.push(Alive { at: NOTHING, depth: 1, ..Alive::new(model, root) }),
             }
         }
         this.checkpoints.push((this.text.len(), this.bare()));
@@ -247,6 +254,8 @@ impl CoverState {
             alive.depth += 1;
             if let Values::Row(row, _) = &alive.values {
                 alive.values = Values::Slice(Slice::new(&model, Logits::F32(row), at));
+            } else if matches!(alive.values, Values::Sums(_)) {
+                alive.values = Values::None;
             }
             let ending = model.index.ending(at, alive.depth);
             for place in ending.lo..ending.hi {
@@ -340,45 +349,10 @@ impl CoverState {
         let mut nodes: Vec<&Arc<Node>> = self.waiting.values().map(|waiting| &waiting.node).collect();
         nodes.sort_by_key(|node| (node.depth(), node.id()));
         Needed {
-            ids: nodes.iter().map(|node| node.id()).collect(),
+            ids: nodes.iter().map(|node| node.tell()).collect(),
             parents: nodes.iter().map(|node| node.parent().map_or(u64::MAX, |parent| parent.id())).collect(),
             tokens: nodes.iter().map(|node| node.token()).collect(),
         }
-    }
-
-    /// Takes the logits of a context that [`Self::needed`] named. O(rows).
-    ///
-    /// # Errors
-    /// `Value` for a number that is not wanted, for a wrong number of rows, for NaN or plus infinity.
-    pub fn feed(&mut self, id: u64, logits: Logits<'_>) -> Result<()> {
-        let model = Arc::clone(&self.model);
-        let Some(waiting) = self.waiting.get(&id) else {
-            return Err(Error::value("id", format!("context {id} is not wanted"), "feed what needed() names, once"));
-        };
-        let node = Arc::clone(&waiting.node);
-        let look = model.look(&node, logits)?;
-        let seen = *node.seen.get_or_init(|| look.seen);
-        if let Some(waiting) = self.waiting.remove(&id) {
-            for child in waiting.children {
-                let logit = logits.get(child.token() as usize).map_or(f64::NEG_INFINITY, f64::from);
-                let _ = child.step.set(logit - seen.norm);
-            }
-        }
-        if let Some(frontier) = &mut self.frontier {
-            let alive = frontier.expand(&model, node, (&self.text, look, logits));
-            self.alive.extend(alive);
-            return Ok(());
-        }
-        let bytes: Arc<[f64; 256]> = Arc::new(*look.bytes);
-        for alive in self.alive.iter_mut().filter(|alive| Arc::ptr_eq(&alive.node, &node)) {
-            alive.mask.clone_from(&look.mask);
-            alive.values = if alive.depth == 0 {
-                Values::Row(row_of(logits), Arc::clone(&bytes))
-            } else {
-                Values::Slice(Slice::new(&model, logits, alive.at))
-            };
-        }
-        Ok(())
     }
 
     fn missing() -> Error {

@@ -48,8 +48,18 @@ impl Slice {
     }
 }
 
-fn log_sum(values: impl IntoIterator<Item = f64>) -> f64 {
+pub(super) fn log_sum(values: impl IntoIterator<Item = f64>) -> f64 {
     values.into_iter().fold(f64::NEG_INFINITY, log_add)
+}
+
+/// Log masses that the laws are made of.
+pub(super) struct Masses {
+    /// Of all that takes part.
+    pub(super) base: f64,
+    /// Of the tokens that may follow.
+    pub(super) allowed: f64,
+    pub(super) ends: f64,
+    pub(super) drops: f64,
 }
 
 impl CoverModel {
@@ -65,23 +75,29 @@ impl CoverModel {
             rest = tail;
             log_sum(head.iter().copied())
         });
-        let end = if self.ends(node) { ends } else { f64::NEG_INFINITY };
+        let share = (forbidden - sums.log_all).exp();
+        let base = if self.law == Law::Local {
+            f64::NEG_INFINITY // not asked for
+        } else if share < SUBTRACT_BELOW {
+            sums.log_all + (-share).ln_1p()
+        } else {
+            let all = root_sums(&self.index, logits, None, &[])?;
+            log_sum([all.log_allowed, ends, drops, latents])
+        };
+        let seen = self.seen(node, &Masses { base, allowed: sums.log_allowed, ends, drops });
+        Ok(Look { seen, mask, bytes: sums.bytes })
+    }
+
+    /// What the law makes of the masses.
+    pub(super) fn seen(&self, node: &Arc<Node>, masses: &Masses) -> Seen {
+        let end = if self.ends(node) { masses.ends } else { f64::NEG_INFINITY };
         let norm = match self.law {
-            Law::Local => log_sum([sums.log_allowed, end, drops]),
-            Law::Canonical | Law::Marginal { .. } => {
-                let share = (forbidden - sums.log_all).exp();
-                if share < SUBTRACT_BELOW {
-                    sums.log_all + (-share).ln_1p()
-                } else {
-                    let all = root_sums(&self.index, logits, None, &[])?;
-                    log_sum([all.log_allowed, ends, drops, latents])
-                }
-            }
+            Law::Local => log_sum([masses.allowed, end, masses.drops]),
+            Law::Canonical | Law::Marginal { .. } => masses.base,
         };
         // A context that nothing may follow: its whole mass is lost. Logits are then taken as they are.
         let stuck = norm == f64::NEG_INFINITY;
-        let lost = if stuck { 0.0 } else { drops - norm };
-        let seen = Seen { norm: if stuck { 0.0 } else { norm }, end: if stuck { end } else { end - norm }, lost };
-        Ok(Look { seen, mask, bytes: sums.bytes })
+        let lost = if stuck { 0.0 } else { masses.drops - norm };
+        Seen { norm: if stuck { 0.0 } else { norm }, end: if stuck { end } else { end - norm }, lost }
     }
 }

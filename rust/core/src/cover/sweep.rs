@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::feeding::{DeviceSums, Source, Wanted, not_wanted};
 use super::model::CoverModel;
 use super::node::Node;
 use super::state::{Alive, CoverState, Needed, Sums};
@@ -59,7 +60,7 @@ impl Sweep {
         let mut nodes: Vec<&Arc<Node>> = this.contexts.values().map(|context| &context.node).collect();
         nodes.sort_by_key(|node| (node.depth(), node.id()));
         this.needed = Needed {
-            ids: nodes.iter().map(|node| node.id()).collect(),
+            ids: nodes.iter().map(|node| node.tell()).collect(),
             parents: nodes.iter().map(|node| node.parent().map_or(u64::MAX, |parent| parent.id())).collect(),
             tokens: nodes.iter().map(|node| node.token()).collect(),
         };
@@ -94,6 +95,11 @@ impl Sweep {
         self.contexts.entry(node.id()).or_insert_with(fresh)
     }
 
+    /// How many tokens stand for bytes.
+    pub fn places(&self) -> u32 {
+        self.model.index.root().hi
+    }
+
     /// The contexts whose logits are wanted, parents before children.
     pub fn needed(&self) -> &Needed {
         &self.needed
@@ -104,19 +110,43 @@ impl Sweep {
     /// # Errors
     /// `Value` for a context that is not wanted or comes before its parent, and as [`CoverState::feed`].
     pub fn feed(&mut self, id: u64, logits: Logits<'_>) -> Result<()> {
-        let Some(context) = self.contexts.remove(&id) else {
-            return Err(Error::value("id", format!("context {id} is not wanted"), "feed what needed() names, once"));
-        };
+        self.take(id, &logits)
+    }
+
+    /// What [`Self::feed_sums`] has to bring.
+    ///
+    /// # Errors
+    /// `Value` for a context that is not wanted.
+    pub fn wanted(&self, id: u64) -> Result<Wanted> {
+        let context = self.contexts.get(&id).ok_or_else(|| not_wanted(id))?;
+        // Intervals only become narrower: the first one holds all that follow.
+        let held = context.spans.iter().find(|span| span.depth > 0).map(|span| span.at);
+        Ok(Wanted {
+            mask: self.model.mask(&context.node),
+            children: context.children.iter().map(|child| child.token()).collect(),
+            held: held.unwrap_or_default(),
+        })
+    }
+
+    /// Takes what was made of a context's logits where they are: see [`CoverState::feed_sums`].
+    ///
+    /// # Errors
+    /// As [`Self::feed`].
+    pub fn feed_sums(&mut self, id: u64, sums: &DeviceSums) -> Result<()> {
+        self.take(id, sums)
+    }
+
+    fn take(&mut self, id: u64, source: &impl Source) -> Result<()> {
+        let Some(context) = self.contexts.remove(&id) else { return Err(not_wanted(id)) };
         let node = &context.node;
         let Some(weight) = node.weight() else {
             let found = format!("context {id} came before its parent");
             return Err(Error::value("id", found, "feed contexts in the order of needed()"));
         };
-        let look = self.model.look(node, logits)?;
+        let look = source.look(&self.model, node)?;
         let seen = *node.seen.get_or_init(|| look.seen);
         for child in &context.children {
-            let logit = logits.get(child.token() as usize).map_or(f64::NEG_INFINITY, f64::from);
-            let _ = child.step.set(logit - seen.norm);
+            let _ = child.step.set(source.logit(child.token()) - seen.norm);
         }
         let shift = weight - seen.norm;
         let mut slice: Option<Slice> = None;
@@ -130,8 +160,7 @@ impl Sweep {
             if span.depth == 0 {
                 bytes.copy_from_slice(&look.bytes[..]);
             } else {
-                // Intervals only become narrower: the first one holds all that follow.
-                let slice = slice.get_or_insert_with(|| Slice::new(&self.model, logits, span.at));
+                let slice = slice.get_or_insert_with(|| source.slice(&self.model, span.at));
                 slice.sums(&self.model, (span.at, span.depth), look.mask.as_deref(), &mut bytes);
             }
             for (sum, byte) in sums.bytes.iter_mut().zip(bytes) {

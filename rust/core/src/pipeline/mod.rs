@@ -402,7 +402,7 @@ impl Encoder {
     /// the text has it already.
     pub(crate) fn encode_as_text(&self, text: &[u8]) -> Result<Vec<TokenId>> {
         let text = match text {
-            [b' ', rest @ ..] if puts_a_space_first(&self.description) => rest,
+            [b' ', rest @ ..] if shape::always_puts_a_space_first(&self.description) => rest,
             _ => text,
         };
         self.encode(text, Specials::Text, Template::Without)

@@ -69,19 +69,23 @@ pub(crate) fn mark_of(description: &Description) -> Option<char> {
 
 /// Whether a text is given a space in front, which decoding takes away again.
 pub(crate) fn puts_a_space_first(description: &Description) -> bool {
-    let writes = |step: &Normalizer| match step {
-        Normalizer::Prepend(text) => single(text) == Some(MARK) || text == " ",
-        Normalizer::SentencePiece(spec) => spec.add_dummy_prefix && !spec.treat_whitespace_as_suffix,
-        _ => false,
-    };
     let marks = |step: &PreTokenizer| match step {
         PreTokenizer::Metaspace { prepend_scheme, .. } => *prepend_scheme != PrependScheme::Never,
         PreTokenizer::ByteLevel { add_prefix_space, .. } => *add_prefix_space,
         _ => false,
     };
+    always_puts_a_space_first(description) || steps(&description.pre_tokenizer).into_iter().any(marks)
+}
+
+/// Whether it is put there even where the text begins with one.
+pub(crate) fn always_puts_a_space_first(description: &Description) -> bool {
+    let writes = |step: &Normalizer| match step {
+        Normalizer::Prepend(text) => single(text) == Some(MARK) || text == " ",
+        Normalizer::SentencePiece(spec) => spec.add_dummy_prefix && !spec.treat_whitespace_as_suffix,
+        _ => false,
+    };
     matches!(description.model, Model::WordPiece(_))
         || normalizer_steps(&description.normalizer).into_iter().any(writes)
-        || steps(&description.pre_tokenizer).into_iter().any(marks)
 }
 
 fn single(text: &str) -> Option<char> {
