@@ -30,8 +30,8 @@ class DeviceSums:
     differences of running sums). What comes back is one number per byte, those of a few ids, and
     the logits of the tokens that agree with the prefix.
 
-    Rows of contexts that end at a prefix's end are kept on the device until the next byte says which
-    slice of them is wanted.
+    Rows of contexts that end at a prefix's end are kept on the device until the next byte says
+    which slice of them is wanted.
 
     Args:
         core: The cover model whose tokens are summed.
@@ -93,15 +93,19 @@ class DeviceSums:
         all_rows = weights.sum()
         forbidden = weights[self._forbidden].sum() if len(self._forbidden) else all_rows * 0
         wanted = torch.from_numpy(np.asarray(children, np.int64)).to(self.device)
-        numbers = torch.cat(
-            (
-                bytes_,
-                torch.stack((all_rows, forbidden, top)),
-                logits[self._counted],
-                logits[wanted],
-                logits[self._ids[low:high]],
+        numbers = (
+            torch.cat(
+                (
+                    bytes_,
+                    torch.stack((all_rows, forbidden, top)),
+                    logits[self._counted],
+                    logits[wanted],
+                    logits[self._ids[low:high]],
+                )
             )
-        ).cpu().numpy()
+            .cpu()
+            .numpy()
+        )
         sums, (whole, left_out, most), rest = np.split(numbers, [_BYTES, _BYTES + 3])
         if left_out > whole / 2 or ((sums > 0) & (sums < _SMALL)).any():
             return False

@@ -64,6 +64,8 @@ class ByteLM(ByteModel):
             exact form, a marginal law whose budget did not do.
         eps: For `marginal`: the largest part of the mass that may be missing.
         budget: For `marginal`: the most contexts that are evaluated per byte.
+        sums: Where logits are summed: `device`: where they are, and 257 numbers come back; `host`;
+            `auto`: on the device where that is no CPU. The marginal law looks at whole rows.
 
     Attributes:
         backend: As given.
@@ -91,6 +93,7 @@ class ByteLM(ByteModel):
         exact: bool = False,
         eps: float = 1e-3,
         budget: int = 64,
+        sums: Literal["auto", "device", "host"] = "auto",
     ) -> None:
         if law not in get_args(Law):
             raise errors.build(
@@ -112,6 +115,7 @@ class ByteLM(ByteModel):
         self.first_ids = _first_ids(self.tokenizer, first_ids)
         self._specials = dict(specials or {})
         self._options = {"exact": exact, "eps": eps, "budget": budget}
+        self._sums: Literal["auto", "device", "host"] = sums
         policies = policies_of(self.tokenizer, int(backend.rows), self._specials)
         self.ends = tuple(sorted(id for id, policy in policies.items() if policy == "end"))
         unwritten = ("forbid", "drop", "spell", "latent")
@@ -131,7 +135,7 @@ class ByteLM(ByteModel):
                 fix = 'use law="marginal", or exact=False'
                 raise errors.build(errors.UnsupportedTokenizer, found, field="tokenizer", fix=fix)
             _logger.warning("%s: texts are encoded again, with a few continuations", found)
-        self.contexts = Contexts(self._core, backend, rounds=law == "marginal")
+        self.contexts = Contexts(self._core, backend, rounds=law == "marginal", sums=sums)
 
     @classmethod
     def load(
@@ -218,6 +222,7 @@ class ByteLM(ByteModel):
             exact=bool(exact),
             eps=float(eps),
             budget=int(budget),
+            sums=self._sums,
         )
 
     def __repr__(self) -> str:
