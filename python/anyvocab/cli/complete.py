@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from anyvocab.cli.byte_options import (
     shown,
     to_bytes,
 )
-from anyvocab.cli.output import ExitCode, JsonOption, Output, printable
+from anyvocab.cli.output import ExitCode, JsonOption, Output, harmless
 
 if TYPE_CHECKING:
     from anyvocab import ByteLM, Completion
@@ -265,16 +264,14 @@ class _Screen:
 
     def __init__(self, output: Output, prompt: bytes) -> None:
         self._output = output
-        self._live = sys.stdout.isatty()
+        self._live = output.is_live
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
         self._last = b"\n"
         if self._live and prompt:
             from rich.text import Text
 
             start = prompt[prompt.rfind(b"\n", 0, len(prompt) - 1) + 1 :]
-            line = shown(start)
-            safe = "".join(c if c in "\n\t" else printable(c) for c in line)
-            output.console.print(Text(safe, style="dim"), end="")
+            output.console.print(Text(harmless(start), style="dim"), end="")
 
     def __call__(self, data: bytes) -> None:
         if data:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from anyvocab.cli import demo_swap
+from anyvocab.cli import demo_bytes, demo_swap
 from anyvocab.cli.output import ExitCode, JsonOption, Output
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ NEXT = """What to try next
   anyvocab inspect pico:code-4k --against pico:code-2k --html page.html
   anyvocab inspect path/to/tokenizer.json --text 'any text'
   anyvocab doctor path/to/model
+  anyvocab complete pico:code-4k 'import nu' --explain
+  anyvocab infill pico:code-4k --prefix 'import o' --suffix ', sys' --compare
   anyvocab swap pico:code-2k pico:code-4k new-model --corpus texts/ --report swap.html
 
   import anyvocab as av
@@ -54,16 +56,20 @@ def command(json: JsonOption = False) -> ExitCode:
         _print_cuts(output, tokenizers, cuts)
     texts = _held_out()
     scores, why_not = _scores(output, folders, tokenizers, texts)
+    shown = None if why_not else demo_bytes.measure(output, folders, texts)
     comparisons = {} if why_not else demo_swap.compare(output, texts)
     if json:
         found = _document(tokenizers, cuts, texts, scores, why_not)
-        output.document({**found, "swaps": demo_swap.document(comparisons)})
+        rest = {"bytes": demo_bytes.document(shown), "swaps": demo_swap.document(comparisons)}
+        output.document({**found, **rest})
         return ExitCode.DONE
     if why_not:
         output.heading("Bits per byte")
         output.text(f"not measured: {why_not}")
     else:
         _print_scores(output, scores, list(texts))
+        if shown is not None:
+            demo_bytes.print_bytes(output, next(iter(folders)), shown)
         demo_swap.print_comparisons(output, comparisons)
     output.text("")
     output.text(NEXT)

@@ -23,7 +23,7 @@ from anyvocab.cli.byte_options import (
     shown,
     to_bytes,
 )
-from anyvocab.cli.output import ExitCode, JsonOption, Output
+from anyvocab.cli.output import ExitCode, JsonOption, Output, harmless
 from anyvocab.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -176,7 +176,6 @@ def command(
             top_k=top_k,
             stop=[to_bytes(one) for one in stop or []],
             seed=seed,
-            heard=None if json or domains else output.raw,
         )
     if json:
         output.document(_document(both, names, law, window, domains, rows, prompt, done))
@@ -186,7 +185,9 @@ def command(
     if done is not None:
         if domains:
             output.heading("The ensemble goes on")
-            output.raw(done.bytes + b"\n")
+            output.text(harmless(done.bytes))
+        else:
+            output.result(done.bytes)
         output.progress(f"{len(done.bytes)} bytes; ended: {done.finish}; {done.logprob:.2f} nats")
     return ExitCode.DONE
 

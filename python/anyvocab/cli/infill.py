@@ -168,7 +168,7 @@ def command(
     elif compare:
         _print_compared(output, before, after, done)
     else:
-        output.raw(done[0].bytes)
+        output.result(done[0].bytes)
     first = done[0]
     output.progress(
         f"{len(first.bytes)} bytes; ended: {first.finish}; {first.logprob:.2f} nats; "

@@ -24,6 +24,7 @@ __all__ = [
     "PatternOption",
     "RevisionOption",
     "SourceArgument",
+    "harmless",
     "printable",
 ]
 
@@ -99,18 +100,22 @@ class Output:
 
     def raw(self, data: bytes) -> None:
         """Write bytes to stdout: as they are to a file or a pipe, made harmless on a terminal."""
-        if sys.stdout.isatty():
-            text = data.decode("utf-8", "backslashreplace")
-            safe = "".join(c if c in "\n\t" else printable(c) for c in text)
-            sys.stdout.write(safe)
+        stream = getattr(sys.stdout, "buffer", None)
+        if self.is_live or stream is None:  # something that takes text may stand in for stdout
+            sys.stdout.write(harmless(data))
         else:
             sys.stdout.flush()
-            stream = getattr(sys.stdout, "buffer", None)
-            if stream is None:  # something that takes text stands in for stdout
-                sys.stdout.write(data.decode("utf-8", "backslashreplace"))
-            else:
-                stream.write(data)
+            stream.write(data)
         sys.stdout.flush()
+
+    def result(self, data: bytes) -> None:
+        """Write bytes that are the result; on a terminal their last line is ended."""
+        self.raw(data + b"\n" if self.is_live and not data.endswith(b"\n") else data)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether stdout is a terminal."""
+        return sys.stdout.isatty()
 
     def heading(self, title: str) -> None:
         """Print the title of a part, with an empty line before it."""
@@ -177,3 +182,9 @@ def _message(error: Exception) -> str:
 def printable(text: str) -> str:
     """Return text on one line, control characters spelled out: files may not steer a terminal."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def harmless(data: bytes) -> str:
+    """Return bytes as text whose lines and tabs stay; other control characters are spelled out."""
+    text = data.decode("utf-8", "backslashreplace")
+    return "".join(c if c in "\n\t" else printable(c) for c in text)

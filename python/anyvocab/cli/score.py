@@ -49,6 +49,15 @@ def command(
     per_byte: Annotated[
         bool, typer.Option("--per-byte", help="Every byte's log-probability.")
     ] = False,
+    window: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            metavar="BYTES",
+            help="Read in windows that overlap by half; the text whole.",
+            show_default=False,
+        ),
+    ] = None,
     device: DeviceOption = None,
     dtype: DtypeOption = "float32",
     json: JsonOption = False,
@@ -59,19 +68,26 @@ def command(
     """
     from anyvocab import errors
 
+    if end and window is not None:
+        raise typer.BadParameter("--window scores no end", param_hint="--end")
     data, before = read_bytes(text, file, name="text"), to_bytes(prefix)
     if not data and not end:
         raise errors.build(errors.InvalidValue, "is empty", field="text")
     output = Output(json=json)
     lm = open_model(output, model, law=law, device=device, dtype=dtype)
-    steps: list[float] = []
-    if per_byte:
-        rows = lm.next_byte_logprobs(data, before)
-        steps = [float(row[byte]) for row, byte in zip(rows, data, strict=False)]
-        if end:
-            steps.append(float(rows[-1, END]))
-    logprob = lm.score(data, before)
-    with_end = lm.score(data, before, end=True) if end else None
+    steps, with_end = [], None
+    if window is not None:
+        from anyvocab.evaluate.byte_scores import byte_logprobs
+
+        steps = byte_logprobs(lm, data, window=window, before=before).tolist()
+        logprob = math.fsum(steps)
+    else:
+        logprob = lm.score(data, before)
+        with_end = lm.score(data, before, end=True) if end else None
+        if per_byte:
+            rows = lm.next_byte_logprobs(data, before)
+            steps = [float(row[byte]) for row, byte in zip(rows, [*data, END], strict=True)]
+            steps = steps if end else steps[:-1]
     bits = -logprob / (len(data) * math.log(2)) if data else math.nan
     if json:
         found: dict[str, object] = {
