@@ -37,6 +37,11 @@ def test_the_demo_measures_both_models(capsys: pytest.CaptureFixture[str]) -> No
         assert model["held_out"]["bytes"] > 20_000
         assert 0.5 < model["held_out"]["bits_per_byte"] < 8
         assert len(model["tokens"]) == len(model["token_ids"])
+    shown = document["bytes"]
+    assert len(shown["prompts"]) == 4
+    assert shown["middles"] == []  # these models have no marks to fill in with
+    one, other, both = shown["bits_per_byte"].values()
+    assert both < max(one, other)
 
 
 def test_without_torch_the_tokenizers_are_still_shown(

@@ -24,7 +24,7 @@ PROMPTS = (
 NEW_TOKENS = 4
 HOLE = (b"def area(width, height):\n    return wid", b" * height\n")
 HOLE_TOKENS = 12
-SCORED = 1024  # bytes of each text: seconds on one core
+SCORED = 512  # bytes of each text: seconds on one core
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def measure(output: Output, sources: Mapping[str, object], texts: Mapping[str, s
         Ensemble(members),
         list(sources),
         [Domain("held out", heads)],
-        window=SCORED,
+        window=2 * SCORED,
         block=SCORED,
     )
     return BytesShown(

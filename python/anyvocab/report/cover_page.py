@@ -98,7 +98,7 @@ def _others(found: Explanation) -> str:
     count, share = found.others
     if not count:
         return ""
-    return f'<p class="soft">and {count} more contexts with {percent(share)} of the mass</p>'
+    return f'<p class="soft">and {count} more contexts with {text(percent(share))} of the mass</p>'
 
 
 def _next_bytes(found: Explanation) -> str:
@@ -114,7 +114,7 @@ def _next_bytes(found: Explanation) -> str:
         rows.append(
             [
                 f"<code>{text(next_byte_name(one.byte))}</code>",
-                f"{percent(one.probability)}<br><small>{percent(one.plain)}</small>",
+                f"{text(percent(one.probability))}<br><small>{text(percent(one.plain))}</small>",
                 _bar(parts, top, "bar tall") + _bar(plain, top, "bar"),
             ]
         )
@@ -142,7 +142,7 @@ def _bar(parts: Sequence[tuple[float, str, str]], top: float, css: str) -> str:
         if width > 0:
             drawn.append(
                 f'<rect class="{colour}" x="{at:.3f}" width="{width:.3f}" height="10">'
-                f"<title>{text(name)}: {percent(share)}</title></rect>"
+                f"<title>{text(name)}: {text(percent(share))}</title></rect>"
             )
         at += width
     return (

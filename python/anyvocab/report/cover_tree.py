@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from anyvocab.report.page import text
 from anyvocab.report.svg import CLASSES
-from anyvocab.report.visible import visible
+from anyvocab.report.visible import visible, visible_bytes
 
 if TYPE_CHECKING:
     from anyvocab.report.covers import CoverContext, Explanation, TokenShare
@@ -177,16 +177,14 @@ class _Drawing:
         up, down = self.y(above) + (_BOX / 2 - 4 if onward else _BOX), self.y(row) + _BOX / 2
         self.parts.append(f'<path d="M{x - 4:.1f} {up:.1f}V{down - 4:.1f}q0 4 4 4" class="joint"/>')
 
-    def box(
-        self, token: bytes, start: int, row: int, css: str, *, share: float = 0.0, title: str = ""
-    ) -> None:
+    def box(self, token: bytes, start: int, row: int, css: str, *, share: float = 0.0) -> None:
         """Draw a token over its bytes; the part over the prompt's end is shaded."""
         end = start + len(token)
         left, right = max(start, self.begin), min(end, self.end + self.over)
         if right <= left:
             return
-        y, name = self.y(row), title or text(repr(token)[1:])
-        said = f"{name}, {percent(share)} of the mass" if share else name
+        y, name = self.y(row), text(f"[{visible_bytes(token)}]".replace("\n", ""))
+        said = f"{name}, {text(percent(share))} of the mass" if share else name
         self.parts.append(f"<g><title>{said}</title>")
         self.parts.append(
             f'<rect x="{self.x(left) + 1:.1f}" y="{y}" width="{(right - left) * _CELL - 2}" '
@@ -228,7 +226,7 @@ class _Drawing:
         self.parts.append(
             f'<rect x="{x}" y="{y + 6}" width="{bar:.1f}" height="10" class="{css}"/>'
             f'<text x="{self.width - 4}" y="{y + 15}" text-anchor="end">'
-            f"{percent(leaf.share)}</text>"
+            f"{text(percent(leaf.share))}</text>"
         )
 
     def finish(self, rows: int) -> str:
