@@ -45,6 +45,17 @@ assert_type((score.bits_per_byte, score.bytes, score.tokens), tuple[float, int, 
 assert_type(av.compression(tok, ["a"]), av.Compression)
 assert_type(av.compression("pico:code-4k", ["a"]).bytes_per_token, float)
 
+lm = av.ByteLM.load("pico:code-4k", law="canonical")
+assert_type(lm, av.ByteLM)
+assert_type(lm.start([av.Ids([1]), b"x"]), av.ByteState)
+assert_type(lm.start("x").logprobs(), NDArray[np.float64])
+assert_type(lm.complete("x", heard=lambda data: None), av.Completion)
+assert_type(lm.sample(b"x").bytes, bytes)
+assert_type(lm.score("x", prefix=b"y"), float)
+assert_type(av.Ensemble([lm, lm]).complete(av.Each(["x", "y"])), av.Completion)
+assert_type(av.infill(lm, "x", b"y"), av.Infill)
+assert_type(av.END, int)
+
 try:
     pass
 except av.AnyvocabError as error:
