@@ -76,7 +76,7 @@ rust-test: $(VENV)/.venv
 	cargo test --workspace --locked
 
 # Last, so that pytest's closing line is the last one.
-python-test: build $(VENV)/.oracles $(if $(EXTRAS),$(VENV)/.adapters) rust-test
+python-test: build $(VENV)/.oracles $(if $(EXTRAS),$(VENV)/.adapters $(VENV)/.harness) rust-test
 	$(PY) -m pytest $(if $(SLOW),,-m "not slow") $(ARGS)
 
 clean: ## remove what builds and tests made, .venv included
@@ -110,6 +110,10 @@ $(VENV)/.oracles: $(VENV)/.venv pyproject.toml
 
 $(VENV)/.adapters: $(VENV)/.extra-$(EXTRAS) pyproject.toml
 	$(PY) -m pip install --quiet --group adapters
+	@touch $@
+
+$(VENV)/.harness: $(VENV)/.extra-$(EXTRAS) pyproject.toml
+	$(PY) -m pip install --quiet --group harness
 	@touch $@
 
 $(VENV)/.extra-%: $(VENV)/.extension

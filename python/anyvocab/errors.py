@@ -101,7 +101,9 @@ def build(
     return error
 
 
-def missing_extra(found: str, *, field: str, otherwise: str = "") -> MissingExtra:
-    """Return the error for a package of the extra `models`; `otherwise` ends its fix."""
-    fix = f"install it with `pip install 'anyvocab[models]'`{otherwise}"
+def missing_extra(
+    found: str, *, field: str, otherwise: str = "", extra: str = "models"
+) -> MissingExtra:
+    """Return the error for a package of the extra `extra`; `otherwise` ends its fix."""
+    fix = f"install it with `pip install 'anyvocab[{extra}]'`{otherwise}"
     return build(MissingExtra, found, field=field, fix=fix)
