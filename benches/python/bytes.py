@@ -26,8 +26,8 @@ Rivals live outside, in a folder given with `--rivals`; a rival that is not ther
         transformers==4.53.3 tokenizers==0.21.4 huggingface-hub==0.34.4
     git clone https://github.com/SewoongLab/byte-sampler
 
-byte-sampler needs that transformers: with 5 its cache has no `key_cache`. It has no release; f27de98
-was measured. genlm-bytes 0.2.0 runs with transformers 5.24 and numba 0.68.
+byte-sampler needs that transformers: with 5 its cache has no `key_cache`. It has no release;
+f27de98 was measured. genlm-bytes 0.2.0 runs with transformers 5.24 and numba 0.68.
 
     python benches/python/bytes.py --rivals /path/to/rivals
     python benches/python/bytes.py --part steps --sizes 32000 --bytes 60    # a minute
