@@ -156,7 +156,8 @@ class ByteLM(ByteModel):
 
         Args:
             model: A folder, a hub id, `pico:NAME`; a transformers model or a `TokenBackend`, with
-                `tokenizer`; or a pair of such a model and its tokenizer.
+                `tokenizer`; or a pair of such a model and its tokenizer. A `ByteLM` is returned as
+                it is.
             law: As for the class.
             tokenizer: The model's own when left out.
             device: Where the model runs (`cuda`); on the CPU when left out.
