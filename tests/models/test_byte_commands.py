@@ -214,6 +214,16 @@ def test_wrong_usage_is_exit_code_2(
     assert words in capsys.readouterr().err
 
 
+def test_a_window_that_is_too_long_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "bytes.txt"
+    text.write_text("中文" * 150)  # 900 bytes, a token each; the model sees 512
+    assert main(["ensemble", MODEL, "--text", str(text)]) == 1
+    assert "give a smaller --window" in capsys.readouterr().err
+    assert main(["ensemble", MODEL, "--text", str(text), "--window", "400"]) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

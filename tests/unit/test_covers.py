@@ -13,7 +13,7 @@ import anyvocab as av
 from anyvocab.backends import TableBackend
 from anyvocab.bytelm.baselines import context_ids, next_bytes
 from anyvocab.bytelm.lm import Policy
-from anyvocab.report.cover_page import cover_page, next_byte_name
+from anyvocab.report.cover_page import cover_page, missing_said, next_byte_name
 from anyvocab.report.cover_tree import byte_cells, cover_tree, percent
 from anyvocab.report.covers import explain
 
@@ -112,6 +112,20 @@ def test_under_the_canonical_law_parts_keep_their_ratio(tiny: bytes) -> None:
     )
     found = explain(lm, b"hell", contexts=32, bytes_shown=257)
     assert sum(sum(one.parts) for one in found.bytes) == pytest.approx(1.0)
+
+
+def test_mass_that_was_not_evaluated_is_said(tiny: bytes) -> None:
+    backend = TableBackend(ROWS, seed=3)
+    lm = av.ByteLM(
+        backend, tiny, first_ids=[FIRST], specials=SPECIALS, law="marginal", eps=0.5, budget=1
+    )
+    found = explain(lm, b"a hel")
+    assert found.missing == lm.start(b"a hel").missing_mass
+    assert 0 < found.missing <= 1
+    assert missing_said(found)[:5] == "Up to"
+    assert missing_said(found) in cover_page("m", found).replace("&#x27;", "'")
+    exact = av.ByteLM(backend, tiny, first_ids=[FIRST], specials=SPECIALS)
+    assert missing_said(explain(exact, b"a hel")) == ""
 
 
 def test_what_plain_tokens_hold_likely_is_among_the_bytes_shown(lm: av.ByteLM) -> None:

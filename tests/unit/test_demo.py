@@ -38,7 +38,8 @@ def test_the_demo_measures_both_models(capsys: pytest.CaptureFixture[str]) -> No
         assert 0.5 < model["held_out"]["bits_per_byte"] < 8
         assert len(model["tokens"]) == len(model["token_ids"])
     shown = document["bytes"]
-    assert len(shown["prompts"]) == 4
+    # The first model joins spaces, and can spell no prompt that has several.
+    assert len(shown["prompts"]) == 2
     assert shown["middles"] == []  # these models have no marks to fill in with
     one, other, both = shown["bits_per_byte"].values()
     assert both < max(one, other)

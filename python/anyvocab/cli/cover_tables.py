@@ -19,7 +19,7 @@ WIDTH = 18  # characters of a bar
 
 def print_explanation(output: Output, found: Explanation) -> None:
     """Print the covers of a prompt, their weights, and what each adds to the next byte."""
-    from anyvocab.report.cover_page import next_byte_name
+    from anyvocab.report.cover_page import missing_said, next_byte_name
     from anyvocab.report.cover_tree import percent
     from anyvocab.report.terminal import bar
 
@@ -64,6 +64,8 @@ def print_explanation(output: Output, found: Explanation) -> None:
         f"{percent(found.plain_share)} of the mass is in the prompt's own tokens; the two "
         f"distributions are {found.distance:.2f} apart (0: the same, 1: nothing shared)."
     )
+    if said := missing_said(found):
+        output.text(said)
 
 
 def _name(token: bytes) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -73,22 +74,33 @@ def measure(output: Output, sources: Mapping[str, object], texts: Mapping[str, s
         Ensemble(members),
         list(sources),
         [Domain("held out", heads)],
-        window=2 * SCORED,
+        window=_window(members),
         block=SCORED,
     )
     return BytesShown(
-        tuple(_prompted(members[0], prompt) for prompt in PROMPTS),
+        tuple(_prompted(members[0])),
         _middles(members[0]),
         tuple(scores),
         sum(map(len, heads)),
     )
 
 
-def _prompted(lm: ByteLM, prompt: bytes) -> Prompted:
+def _window(members: Sequence[ByteLM]) -> int:
+    """Return bytes that every model takes at once, even if each of them is a token."""
+    limits = [one.backend.max_context for one in members]
+    # A few ids stand before a text, and a context may be a token longer than its bytes.
+    return min([2 * SCORED, *(limit - 8 for limit in limits if limit is not None)])
+
+
+def _prompted(lm: ByteLM) -> Iterator[Prompted]:
+    """Yield continuations of the prompts, those left out that no tokens of the model spell."""
     from anyvocab.bytelm.baselines import context_ids, generate
 
-    plain = generate(lm, context_ids(lm, prompt), ends=lm.ends, max_new_tokens=NEW_TOKENS)
-    return Prompted(prompt, lm.complete(prompt, max_new_tokens=NEW_TOKENS).bytes, plain.bytes)
+    for prompt in PROMPTS:
+        if lm.start(prompt).log_mass == -math.inf:  # a normalizer that joins spaces, say
+            continue
+        plain = generate(lm, context_ids(lm, prompt), ends=lm.ends, max_new_tokens=NEW_TOKENS)
+        yield Prompted(prompt, lm.complete(prompt, max_new_tokens=NEW_TOKENS).bytes, plain.bytes)
 
 
 def _middles(lm: ByteLM) -> tuple[Infill, ...]:

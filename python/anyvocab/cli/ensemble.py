@@ -232,6 +232,7 @@ def score_ensemble(
     seed: int = 0,
 ) -> list[Row]:
     """Return the score of each member and of the ensemble on all texts together."""
+    from anyvocab import errors
     from anyvocab.evaluate import Bootstrap
     from anyvocab.evaluate.bootstrap import resample
     from anyvocab.evaluate.byte_scores import blocks, ensemble_logprobs
@@ -250,6 +251,13 @@ def score_ensemble(
             for domain in domains
             for document in domain.documents
         ]
+    except errors.LimitExceeded as error:
+        raise errors.build(
+            errors.LimitExceeded,
+            f"{window} bytes can be more ids than a model sees at once",
+            field="window",
+            fix="give a smaller --window",
+        ) from error
     finally:
         line.end()
     bootstrap = Bootstrap(block=block, seed=seed)

@@ -13,7 +13,7 @@ from anyvocab.report.visible import visible_bytes
 if TYPE_CHECKING:
     from anyvocab.report.covers import CoverContext, Explanation, TokenShare
 
-__all__ = ["context_name", "cover_page", "next_byte_name"]
+__all__ = ["context_name", "cover_page", "missing_said", "next_byte_name"]
 
 END = 256
 _REST = "h"  # the colour of what belongs to no context that is listed
@@ -38,6 +38,7 @@ def cover_page(
         f"<h1>What {text(name)} sees at the end of a prompt</h1>",
         _prompt(found),
         _cards(found),
+        _missing(found),
         section(
             "The covers of the prompt",
             '<p class="soft">A cover is a sequence of tokens that spells the prompt, and its last '
@@ -92,6 +93,21 @@ def _cards(found: Explanation) -> str:
         card(found.law, "law"),
     ]
     return f'<ul class="cards">{"".join(cards)}</ul>'
+
+
+def _missing(found: Explanation) -> str:
+    said = missing_said(found)
+    return f'<div class="warn"><p>{text(said)}</p></div>' if said else ""
+
+
+def missing_said(found: Explanation) -> str:
+    """Return a sentence on the mass that is not accounted for; nothing where there is none."""
+    if not found.missing:
+        return ""
+    return (
+        f"Up to {percent(found.missing)} of the next byte's probability is not accounted for: the "
+        f"law {found.law} did not evaluate every context. All shares are of what it did."
+    )
 
 
 def _others(found: Explanation) -> str:

@@ -93,6 +93,9 @@ class Explanation:
         bytes: The likeliest next bytes, by their probability.
         plain_tokens: The prompt as its tokenizer cuts it.
         plain_share: The share of the prompt's mass that this one encoding has.
+        missing: An upper bound on the part of the next byte's probability that is not accounted
+            for; 0 unless the law is `marginal` or ids are dropped. Where it is large, the other
+            numbers say little.
         distance: Half the sum of the absolute differences between the two distributions of the next
             byte: 0 where plain tokens say the same, 1 where they have nothing in common.
     """
@@ -105,6 +108,7 @@ class Explanation:
     bytes: tuple[NextByte, ...]
     plain_tokens: tuple[TokenShare, ...]
     plain_share: float
+    missing: float
     distance: float
 
     def to_dict(self) -> dict[str, object]:
@@ -121,6 +125,7 @@ class Explanation:
                 }
                 for context in self.contexts
             ],
+            "missing_mass": self.missing,
             "other_contexts": {"count": self.others[0], "share": self.others[1]},
             "next_byte": [
                 {
@@ -177,6 +182,7 @@ def explain(
         plain_share=float(
             sum(np.exp(one.log_mass - mass) for one in found if not one.open and one.tokens == own)
         ),
+        missing=state.missing_mass,
         distance=float(np.abs(np.exp(row) - plain).sum() / 2),
     )
 
