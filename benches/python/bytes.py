@@ -38,13 +38,14 @@ from __future__ import annotations
 import argparse
 import datetime
 import gc
+import itertools
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -206,7 +207,7 @@ def make_oracle(folder: Path) -> Oracle:
 
 def contenders(runner: Runner) -> list[Contender]:
     """Return who walks; a fresh list, to be filled in."""
-    ours = {"contender": "anyvocab", "warm": True}
+    ours = {"contender": "anyvocab"}
     every = [
         Contender("anyvocab local", ours | {"law": "local"}),
         Contender("anyvocab canonical", ours | {"law": "canonical"}),
@@ -218,8 +219,8 @@ def contenders(runner: Runner) -> list[Contender]:
     return [one for one in every if runner.has(one.task["contender"])]
 
 
-def part_steps(runner: Runner, work: Path, given: argparse.Namespace) -> list[str]:
-    lines = []
+def part_steps(runner: Runner, work: Path, given: argparse.Namespace) -> Iterator[str]:
+    """Yield the lines of one size after the other: each takes minutes."""
     columns = ["contender", "CPU ms/byte", "of these the model", "wall ms/byte", "vs local, CPU"]
     columns += ["without the model", "model tokens/byte", "passes/byte", "first use, CPU s"]
     columns += ["resident MiB", "growth MiB/byte", "missing mass"]
@@ -230,28 +231,33 @@ def part_steps(runner: Runner, work: Path, given: argparse.Namespace) -> list[st
         for one in walked:
             runner.run(one, folder_of(work, size), texts)
             rows.append(steps_row(one.found, walked[0].found, one.title))
-        lines += ["", f"### {size} tokens", "", *table(columns, rows), ""]
-        sweep = walked[0].found["sweep"]
-        check("`next_byte_logprobs` and the steps", sweep["apart"], ROUNDING)
-        lines.append(
-            f"All positions at once (`next_byte_logprobs`, local): {1e3 * sweep['cpu']:.2f} CPU ms"
-            f" and {sweep['tokens']:.2f} model tokens a byte,"
-            f" {walked[0].found['cpu'] / sweep['cpu']:.1f} times less than step by step"
-            + "".join(
-                f", {one.found['cpu'] / sweep['cpu']:.0f} times less than {one.title}"
-                for one in walked
-                if not one.title.startswith("anyvocab")
-            )
-            + "."
-        )
-        sums = {
-            f"{one.title}: {name}": 1e3 * seconds
-            for one in walked
-            for name, seconds in one.found.get("arithmetic", {}).items()
-        }
-        lines += ["", "The vocabulary's sums for one model state, CPU ms:", ""]
-        lines += table(["what", "ms"], [[name, f"{ms:.3f}"] for name, ms in sums.items()])
-    return lines
+        yield from ("", f"### {size} tokens", "", *table(columns, rows), "")
+        yield from sweep_lines(walked)
+
+
+def sweep_lines(walked: list[Contender]) -> list[str]:
+    """Return what all positions at once take, and the sums over the vocabulary alone."""
+    ours = walked[0].found
+    sweep = ours["sweep"]
+    check("`next_byte_logprobs` and the steps", sweep["apart"], ROUNDING)
+    told = [
+        f"All positions at once (`next_byte_logprobs`, local): {1e3 * sweep['cpu']:.2f} CPU ms and"
+        f" {sweep['tokens']:.2f} model tokens a byte; step by step takes"
+        f" {ours['cpu'] / sweep['cpu']:.1f} times as much"
+    ]
+    told += [
+        f"{one.title} {one.found['cpu'] / sweep['cpu']:.0f} times"
+        for one in walked
+        if not one.title.startswith("anyvocab")
+    ]
+    sums = {
+        f"{one.title}: {name}": 1e3 * seconds
+        for one in walked
+        for name, seconds in one.found.get("arithmetic", {}).items()
+    }
+    rows = [[name, f"{ms:.3f}"] for name, ms in sums.items()]
+    title = "The vocabulary's sums for one model state, CPU ms:"
+    return [", ".join(told) + ".", "", title, "", *table(["what", "ms"], rows)]
 
 
 def steps_row(found: dict[str, Any], ours: dict[str, Any], title: str) -> list[str]:
@@ -359,7 +365,7 @@ def part_complete(_: Runner, work: Path, given: argparse.Namespace) -> list[str]
         ids = [*lm.first_ids, *lm.tokenizer.encode(prompt).tolist()]
         works: dict[str, Callable[[], int]] = {
             "transformers generate": lambda m=model, i=ids: plain_generate(m, i),
-            "tokens, our backend": lambda lm=lm, i=ids: generate(lm, i, max_new_tokens=64).ids,
+            "tokens, our backend": lambda lm=lm, i=ids: len(generate(lm, i, max_new_tokens=64).ids),
             "complete": lambda lm=lm, p=prompt: lm.complete(p, max_new_tokens=64).tokens,
         }
         best: dict[str, tuple[float, ...]] = {}
@@ -428,9 +434,10 @@ def main() -> None:
                 "complete": part_complete}  # fmt: skip
         body: list[str] = []
         for part in given.part:
-            found = [f"## {part}", "", *work[part](runner, Path(name), given), ""]
-            print("\n".join(found), flush=True)
-            body += found
+            for line in itertools.chain((f"## {part}", ""), work[part](runner, Path(name), given)):
+                print(line, flush=True)
+                body.append(line)
+            body.append("")
     told = ", ".join(f"{library} {version}" for library, version in runner.versions.items())
     lines += [f"One thread; {load}. {told}.", "", *body]
     print(lines[2])

@@ -116,8 +116,6 @@ def walk_anyvocab(task: dict[str, Any], texts: dict[str, bytes]) -> tuple[dict[s
     lm = ByteLM(backend, tokenizer, law=task["law"], **task.get("options", {}))
     lm.start().logprobs()
     init = time.process_time() - cpu
-    if task.get("warm"):
-        lm.next_byte_logprobs(texts["English"][:32])
     walk = Walk(meter)
     missing = 0.0
     for name, text in texts.items():
