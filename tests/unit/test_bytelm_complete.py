@@ -250,6 +250,21 @@ def test_negative_limits_are_refused(field: str) -> None:
         lm.complete(b"a", **options)
 
 
+def test_while_a_completion_is_written_only_its_own_contexts_live() -> None:
+    lm, _ = pair("marginal")
+    backend = lm.backend
+    assert isinstance(backend, TableBackend)
+    path = 1 + 4 + 2  # the fixed id, at most a token for each byte, and two that are written
+    state = lm.start(b"abab")
+    state.logprobs()
+    assert backend.nodes > path  # those of all covers
+    del state
+    alive: list[int] = []
+    lm.complete(b"abab", max_new_tokens=3, heard=lambda _: alive.append(backend.nodes))
+    assert max(alive) <= path
+    assert backend.nodes == 0
+
+
 def test_a_completion_of_one_model_refuses_contexts_of_many() -> None:
     lm, _ = pair("local")
     with pytest.raises(av.InvalidValue, match="each member"):

@@ -85,16 +85,25 @@ def complete(
             say(whole if max_bytes is None else whole[:max_bytes])
         return ended
 
-    written = generate(
-        lm,
-        [*state.root, *cover.tokens],
-        ends=lm.ends,
-        barred=lm.barred,
-        sampler=sampler,
-        max_new_tokens=max_new_tokens,
-        max_bytes=None if max_bytes is None else max_bytes - len(over),
-        closed=closed,
-    )
+    ids = [*state.root, *cover.tokens]
+    node = lm.backend.root(ids)
+    # The other covers' contexts go before the model writes: with them behind the cover every pass
+    # would need a mask that hides them.
+    del state
+    lm.contexts.give_back()
+    try:
+        written = generate(
+            lm,
+            ids,
+            ends=lm.ends,
+            barred=lm.barred,
+            sampler=sampler,
+            max_new_tokens=max_new_tokens,
+            max_bytes=None if max_bytes is None else max_bytes - len(over),
+            closed=closed,
+        )
+    finally:
+        lm.backend.release(node)
     whole = over + written.bytes
     text, finish = _cut(whole, stops, max_bytes) or (whole, written.finish)
     say(text, last=True)

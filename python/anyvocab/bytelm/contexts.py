@@ -81,7 +81,7 @@ class Contexts:
             self._feed(feeds)
             if not self._rounds:
                 break
-        self._give_back()
+        self.give_back()
 
     def sweep(self, sweep: _core.Sweep, root: tuple[int, ...]) -> NDArray[np.float64]:
         """Return the distributions of all positions, float64[n + 1, 257]."""
@@ -90,7 +90,7 @@ class Contexts:
             feeds.setdefault(node, []).append((sweep, id))
         self._feed(feeds)
         result = sweep.logprobs()
-        self._give_back()
+        self.give_back()
         return result
 
     def _wanted(self, needed: Any, root: tuple[int, ...]) -> Iterable[tuple[int, int]]:
@@ -138,7 +138,11 @@ class Contexts:
         row = None if self._device is None else self._device.kept(id)
         return self._device is not None and row is not None and self._device.feed(target, id, row)
 
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
+        """Release the nodes of contexts that no prefix needs any more.
+
+        Done after every request; to be called where prefixes end without another one.
+        """
         for id in self._core.released().tolist():
             node = self._nodes.pop(id, None)
             if self._device is not None:
