@@ -200,7 +200,7 @@ impl CoverState {
         Ok(self::wanted(py, wanted, places))
     }
 
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments, reason = "one argument for each array")]
     fn feed_sums(
         &self,
         py: Python<'_>,
@@ -238,7 +238,7 @@ impl CoverState {
         Ok(covers.into_iter().map(|cover| (cover.tokens, cover.open, cover.log_mass, cover.tops)).collect())
     }
 
-    fn pick<'py>(&self, py: Python<'py>, u: f64) -> PyResult<Option<(Bound<'py, PyArray1<TokenId>>, usize, f64)>> {
+    fn pick<'py>(&self, py: Python<'py>, u: f64) -> PyResult<Option<(Ids<'py>, usize, f64)>> {
         let picked = self.with(py, |state| state.pick(u))?;
         Ok(picked.map(|picked| (picked.tokens.into_pyarray(py), picked.open, picked.share)))
     }
@@ -282,7 +282,7 @@ impl Sweep {
         Ok(self::wanted(py, wanted, places))
     }
 
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments, reason = "one argument for each array")]
     fn feed_sums(
         &self,
         py: Python<'_>,
