@@ -15,6 +15,11 @@ const KEPT: usize = 4096;
 /// Contexts that are asked for at a time.
 const AT_ONCE: usize = 64;
 
+/// A context whose share of the mass at its own place is below this part of `eps` is not looked at. Its weight bounds what
+/// it adds, and the bound becomes worthless as the text goes on and the mass of the whole falls below it; to look at all
+/// of them for the bound's sake would take exponentially many.
+const FLOOR: f64 = 1.0 / 16.0;
+
 /// Contexts not looked at.
 #[derive(Clone)]
 pub(super) struct Frontier {
@@ -24,6 +29,8 @@ pub(super) struct Frontier {
     lost: f64,
     /// How many were looked at since the last byte.
     evaluated: usize,
+    /// The log mass of the prefixes before this one, by length, as far as it was known when the next byte came.
+    totals: Vec<f64>,
 }
 
 fn weight(node: &Arc<Node>) -> f64 {
@@ -32,7 +39,24 @@ fn weight(node: &Arc<Node>) -> f64 {
 
 impl Frontier {
     pub(super) fn new(root: Arc<Node>) -> Self {
-        Self { nodes: vec![root], lost: f64::NEG_INFINITY, evaluated: 0 }
+        Self { nodes: vec![root], lost: f64::NEG_INFINITY, evaluated: 0, totals: Vec::new() }
+    }
+
+    /// Takes note of the mass of a prefix before its next byte is read.
+    pub(super) fn note(&mut self, model: &CoverModel, alive: &[Alive]) {
+        let here = self.totals.len();
+        let known = self.known(model, alive, here);
+        self.totals.push(known);
+    }
+
+    /// The log mass of a prefix of length `here`: of what was looked at, and of the contexts that end there.
+    fn known(&self, model: &CoverModel, alive: &[Alive], here: usize) -> f64 {
+        let mut sums = Sums::new();
+        for one in alive {
+            one.add(model, &mut sums);
+        }
+        let ending = self.nodes.iter().filter(|node| node.pos() == here).map(weight);
+        ending.fold(log_add(sums.total(), sums.lost), log_add)
     }
 
     /// Takes new contexts; called once per byte.
@@ -44,7 +68,9 @@ impl Frontier {
     fn add(&mut self, born: Vec<Arc<Node>>) {
         self.nodes.extend(born.into_iter().filter(|node| weight(node) > f64::NEG_INFINITY));
         if self.nodes.len() > 2 * KEPT {
-            self.nodes.sort_by(|a, b| weight(b).total_cmp(&weight(a)).then(a.id().cmp(&b.id())));
+            // The newest stay: they are what the next byte is about.
+            self.nodes
+                .sort_by(|a, b| b.pos().cmp(&a.pos()).then(weight(b).total_cmp(&weight(a))).then(a.id().cmp(&b.id())));
             for node in self.nodes.drain(KEPT..) {
                 self.lost = log_add(self.lost, weight(&node));
             }
@@ -56,27 +82,38 @@ impl Frontier {
         self.nodes.iter().map(weight).fold(self.lost, log_add)
     }
 
-    /// The weightiest contexts, as long as what would be left is more than the law lets be missing.
+    /// The contexts with the largest shares of the mass at their own places, as long as what would be left is more than
+    /// the law lets be missing.
+    ///
+    /// By shares and not by weights: every byte makes the mass of the whole smaller, so old contexts outweigh new ones
+    /// however little they have to say.
     pub(super) fn choose(&mut self, model: &CoverModel, alive: &[Alive]) -> Vec<Arc<Node>> {
         let Law::Marginal { eps, budget } = model.law else { return Vec::new() };
+        let known = self.known(model, alive, self.totals.len());
+        let total = |node: &Arc<Node>| self.totals.get(node.pos()).copied().unwrap_or(known);
+        let share = |node: &Arc<Node>| weight(node) - total(node);
+        let mut shares: Vec<(f64, usize)> = self.nodes.iter().map(share).zip(0..).collect();
+        shares.sort_by(|a, b| b.0.total_cmp(&a.0).then(self.nodes[a.1].id().cmp(&self.nodes[b.1].id())));
         let mut sums = Sums::new();
         for one in alive {
             one.add(model, &mut sums);
         }
-        let known = sums.total();
-        self.nodes.sort_by(|a, b| weight(b).total_cmp(&weight(a)).then(a.id().cmp(&b.id())));
-        // Lightest first: how many may stay.
+        let seen = sums.total();
+        // Smallest share first: how many may stay.
         let mut left = self.lost;
-        let mut wanted = self.nodes.len();
+        let mut wanted = shares.len();
         while wanted > 0 {
-            left = log_add(left, weight(&self.nodes[wanted - 1]));
-            if (left - log_add(known, left)).exp() > eps {
+            let (share, at) = shares[wanted - 1];
+            left = log_add(left, weight(&self.nodes[at]));
+            // Where nothing is known yet, nothing is too small to be looked at.
+            let matters = share.exp() >= eps * FLOOR || seen == f64::NEG_INFINITY;
+            if matters && (left - log_add(seen, left)).exp() > eps {
                 break;
             }
             wanted -= 1;
         }
         let room = budget.saturating_sub(self.evaluated).min(AT_ONCE);
-        self.nodes[..wanted.min(room)].to_vec()
+        shares[..wanted.min(room)].iter().map(|(_, at)| Arc::clone(&self.nodes[*at])).collect()
     }
 
     /// Looks at one: reads the rest of the prefix with its tokens. What ends inside or at the end of it joins the frontier.

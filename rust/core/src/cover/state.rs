@@ -241,8 +241,11 @@ impl CoverState {
     }
 
     fn step(&mut self, byte: u8) {
-        self.text.push(byte);
         let model = Arc::clone(&self.model);
+        if let Some(frontier) = &mut self.frontier {
+            frontier.note(&model, &self.alive);
+        }
+        self.text.push(byte);
         let mut born = Vec::new();
         let mut next = Vec::with_capacity(self.alive.len() + 1);
         for mut alive in self.alive.drain(..) {
