@@ -114,6 +114,12 @@ class ByteState:
             InvalidValue: There are fewer, or `count` is negative.
         """
         check_count(count)
+        if self._lm.law == "marginal" and 0 < count <= len(self):
+            # Its contexts are not kept: they are found again, byte by byte.
+            kept, length = self.text, len(self) - count
+            self._core.rollback(len(self))
+            self.push(kept[:length])
+            return self
         self._core.rollback(count)
         return self
 

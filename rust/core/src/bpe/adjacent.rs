@@ -1,8 +1,8 @@
 //! Which token may follow which: the canonical sequences of BPE, pair by pair, for a whole vocabulary at once.
 //!
 //! By the facts that carry [`super::linear`] a sequence of tokens is canonical exactly when each of its tokens is, and
-//! each pair of neighbours. [`Adjacent::pair`] answers for one pair; [`Adjacent::bridged`] lists all tokens that may
-//! *not* follow a given one, in time proportional to that list.
+//! each pair of neighbours. [`BpeEngine::is_pair`] answers for one pair; [`BpeEngine::bridged`] marks all tokens
+//! that may *not* follow a given one, at the cost of a few ranges of bits.
 //!
 //! # The list
 //! Let `x` run over the right edge of the left token: the token itself, its right part, the right part of that... `x`
@@ -67,6 +67,7 @@ impl Lists {
 pub struct AdjacentScratch {
     linear: LinearScratch,
     merging: MergeScratch,
+    bits: Vec<u64>,
 }
 
 impl BpeEngine {
@@ -123,30 +124,25 @@ impl BpeEngine {
         adjacent.linear.is_pair((&self.table, &self.symbols), (left, right), &mut scratch.linear, &mut scratch.merging)
     }
 
-    /// Calls `each` with every token that may not follow `left`, some of them more than once.
+    /// The tokens that may not follow `left`: bit `i` stands for `adjacent.canonical()[i]`.
     ///
-    /// O(what it lists + the merges of the left token's right edge), for tables whose ranks rise, as trained ones do.
-    pub fn bridged(
-        &self,
-        adjacent: &Adjacent,
-        left: TokenId,
-        scratch: &mut AdjacentScratch,
-        mut each: impl FnMut(TokenId),
-    ) {
-        if !adjacent.linear.rises(left) {
-            for &right in &adjacent.visit {
-                if !self.is_pair(adjacent, left, right, scratch) {
-                    each(right);
-                }
-            }
-            return;
-        }
-        for &right in &adjacent.irregular {
+    /// O(tokens / 64 + merges of the left token's right edge), for tables whose ranks rise, as trained ones do.
+    pub fn bridged<'s>(&self, adjacent: &Adjacent, left: TokenId, scratch: &'s mut AdjacentScratch) -> &'s [u64] {
+        let mut bits = std::mem::take(&mut scratch.bits);
+        bits.clear();
+        bits.resize(adjacent.visit.len().div_ceil(64), 0);
+        let regular = adjacent.linear.rises(left);
+        let judged = if regular { &adjacent.irregular } else { &adjacent.visit };
+        for &right in judged {
             if !self.is_pair(adjacent, left, right, scratch) {
-                each(right);
+                set_range(&mut bits, adjacent.place[right as usize], adjacent.place[right as usize] + 1);
             }
         }
-        adjacent.bridged_regular(left, &mut each);
+        if regular {
+            adjacent.bridged_regular(left, &mut bits);
+        }
+        scratch.bits = bits;
+        &scratch.bits
     }
 }
 
@@ -166,7 +162,8 @@ impl Adjacent {
         self.place.get(id as usize).is_some_and(|&place| place != u32::MAX)
     }
 
-    fn bridged_regular(&self, left: TokenId, each: &mut impl FnMut(TokenId)) {
+    /// Trees of tokens overlap, one being part of another: in the order of the visit they are ranges of bits.
+    fn bridged_regular(&self, left: TokenId, bits: &mut [u64]) {
         let (mut x, mut x_until) = (left, i64::MAX);
         loop {
             let x_birth = self.linear.rank(x);
@@ -179,13 +176,13 @@ impl Adjacent {
                 if !self.linear.rises(y) || self.linear.rank(y) >= x_until {
                     continue;
                 }
-                each(y);
+                let at = self.place[y as usize];
+                set_range(bits, at, at + 1);
                 let bound = u32::try_from(k.max(x_birth)).expect("k is a rank");
                 let late = self.children.get(y);
                 let first = late.partition_point(|&(rank, _)| rank < bound);
                 if let Some(&(_, start)) = late.get(first) {
-                    let end = self.tree_end[self.place[y as usize] as usize];
-                    self.visit[start as usize..end as usize].iter().for_each(|&right| each(right));
+                    set_range(bits, start, self.tree_end[at as usize]);
                 }
             }
             if x_birth == BASE {
@@ -226,6 +223,23 @@ fn visit(size: usize, roots: &[TokenId], children: &Lists) -> (Vec<TokenId>, Vec
         }
     }
     (order, place, tree_end)
+}
+
+/// Sets the bits `from..to`.
+fn set_range(bits: &mut [u64], from: u32, to: u32) {
+    if from >= to {
+        return;
+    }
+    let (first, last) = ((from / 64) as usize, ((to - 1) / 64) as usize);
+    let low = u64::MAX << (from % 64);
+    let high = u64::MAX >> (63 - (to - 1) % 64);
+    if first == last {
+        bits[first] |= low & high;
+    } else {
+        bits[first] |= low;
+        bits[first + 1..last].fill(u64::MAX);
+        bits[last] |= high;
+    }
 }
 
 fn to_u32(n: usize) -> u32 {

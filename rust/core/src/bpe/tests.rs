@@ -164,8 +164,10 @@ proptest! {
         prop_assert_eq!(&canonical, &expected);
         let mut scratch = AdjacentScratch::default();
         for &left in &canonical {
-            let mut listed = HashSet::new();
-            engine.bridged(&adjacent, left, &mut scratch, |right| { listed.insert(right); });
+            let bits = engine.bridged(&adjacent, left, &mut scratch);
+            let all = adjacent.canonical().iter().enumerate();
+            let listed: HashSet<TokenId> =
+                all.filter(|(at, _)| bits[at / 64] >> (at % 64) & 1 == 1).map(|(_, id)| *id).collect();
             for &right in &canonical {
                 let both = [text(left), text(right)].concat();
                 let pair = engine.encode_reference(&both) == [left, right];

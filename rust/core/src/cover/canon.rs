@@ -20,6 +20,9 @@ use crate::vocab::{Kind, Vocabulary};
 /// Masks kept per last token; 16 KiB each for 128,000 tokens.
 const MASKS: usize = 2048;
 
+/// A token that stands for nothing here.
+const NO_PLACE: u32 = u32::MAX;
+
 /// What is put behind a text to see whether some continuation keeps its tokens, where the cutting machine is not known.
 const PROBES: [&[u8]; 9] = [b"", b" ", b"a", b"s", b"\n", b"0", b".", b"'", "é".as_bytes()];
 
@@ -54,6 +57,9 @@ pub(super) struct BpeCanon {
     bytes: FxHashMap<TokenId, u8>,
     /// Canonical tokens that are no byte tokens, as places.
     text: Bits,
+    /// The place of each of [`Adjacent::canonical`].
+    places: Vec<u32>,
+    masks: Mutex<FxHashMap<(TokenId, Pending), Arc<Bits>>>,
 }
 
 /// Encoding again.
@@ -91,7 +97,10 @@ impl BpeCanon {
                 text.set(place, true);
             }
         }
-        Some(Self { encoder: Arc::clone(encoder), adjacent, mark, scratch: Mutex::default(), bytes, text })
+        let places = adjacent.canonical().iter().map(|&id| index.place(id).unwrap_or(NO_PLACE)).collect();
+        let encoder = Arc::clone(encoder);
+        let (scratch, masks) = (Mutex::default(), Mutex::default());
+        Some(Self { encoder, adjacent, places, mark, scratch, bytes, text, masks })
     }
 
     fn engine(&self) -> &BpeEngine {
@@ -152,17 +161,34 @@ impl BpeCanon {
     }
 
     /// The places of [`Self::next`].
-    fn next_mask(&self, index: &VocabIndex, last: TokenId, pending: Pending) -> Bits {
+    fn next_mask(&self, index: &VocabIndex, last: TokenId, pending: Pending) -> Arc<Bits> {
+        let key = (last, pending);
+        let known = self.masks.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some(mask) = known {
+            return mask;
+        }
         let mut mask = self.text.clone();
         if !self.bytes.contains_key(&last) {
             let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
-            self.engine().bridged(&self.adjacent, last, &mut scratch, |id| {
-                if let Some(place) = index.place(id) {
-                    mask.set(place, false);
+            let bridged = self.engine().bridged(&self.adjacent, last, &mut scratch);
+            for (word, &bits) in bridged.iter().enumerate() {
+                let mut bits = bits;
+                while bits != 0 {
+                    let place = self.places[word * 64 + bits.trailing_zeros() as usize];
+                    bits &= bits - 1;
+                    if place != NO_PLACE {
+                        mask.set(place, false);
+                    }
                 }
-            });
+            }
         }
         self.add_bytes(index, pending, &mut mask);
+        let mask = Arc::new(mask);
+        let mut masks = self.masks.lock().unwrap_or_else(PoisonError::into_inner);
+        if masks.len() >= MASKS {
+            masks.clear();
+        }
+        masks.insert(key, Arc::clone(&mask));
         mask
     }
 
@@ -334,7 +360,7 @@ impl Canon {
         match (self, tail) {
             (Self::All, _) => None,
             (_, Tail::Whole) => Some(Arc::default()),
-            (Self::Bpe(bpe), Tail::Bpe { last, pending, .. }) => Some(Arc::new(bpe.next_mask(index, last, pending))),
+            (Self::Bpe(bpe), Tail::Bpe { last, pending, .. }) => Some(bpe.next_mask(index, last, pending)),
             (Self::Bpe(bpe), _) => {
                 let mut mask = bpe.text.clone();
                 bpe.add_bytes(index, Pending::NONE, &mut mask);

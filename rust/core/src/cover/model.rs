@@ -28,10 +28,10 @@ pub enum Law {
     Local,
     /// Canonical covers of the model's own probabilities; the next byte renormalised.
     Canonical,
-    /// All covers. Contexts whose weight is below `eps` of the whole may stay unevaluated, and no more than `budget` are
-    /// evaluated per byte.
+    /// All covers. Contexts are evaluated, the largest shares of the mass at their own place first, while more than `eps`
+    /// is missing and the shares are at least a sixteenth of it, no more than `budget` per byte.
     Marginal {
-        /// The largest part of the mass that may be missing.
+        /// The part of the mass that may be missing; 0 for all contexts.
         eps: f64,
         /// Most contexts that are evaluated per byte.
         budget: usize,
