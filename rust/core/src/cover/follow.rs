@@ -12,6 +12,7 @@ use super::canon::Open;
 use super::masks::Passing;
 use super::model::CoverModel;
 use super::node::Node;
+use super::normal_masks::{Ending, NormalMasks};
 use super::piece::{Group, Tail};
 use crate::ids::TokenId;
 use crate::index::{Bits, Interval};
@@ -31,7 +32,10 @@ impl CoverModel {
 
     /// Whether the text may end behind a context.
     pub(super) fn ends(&self, node: &Arc<Node>) -> bool {
-        self.is_marginal() || (!node.blank && node.groups.iter().any(|group| self.segment_ends(node, group)))
+        self.is_marginal()
+            || (!node.blank
+                && self.normal.as_ref().is_none_or(|normal| normal.may_end(|| self.segment_end(node, normal)))
+                && node.groups.iter().any(|group| self.segment_ends(node, group)))
     }
 
     fn segment_ends(&self, node: &Arc<Node>, group: &Group) -> bool {
@@ -354,20 +358,21 @@ impl CoverModel {
     }
 
     fn is_normal(&self, node: &Arc<Node>, place: u32) -> bool {
-        let Some(masks) = &self.normal else { return true };
-        masks.may_follow(place, self.index.token(place), || self.segment_end(node))
+        let Some(normal) = &self.normal else { return true };
+        normal.may_follow(place, self.index.token(place), || self.segment_end(node, normal))
     }
 
     fn keep_normal(&self, node: &Arc<Node>, mask: &mut Arc<Bits>) {
-        if let Some(masks) = &self.normal {
-            masks.keep(&self.index, &self.segment_end(node), Arc::make_mut(mask));
+        if let Some(normal) = &self.normal {
+            normal.keep(&self.index, &self.segment_end(node, normal), Arc::make_mut(mask));
         }
     }
 
     /// The end of the text that is normalized as one.
-    fn segment_end(&self, node: &Arc<Node>) -> Vec<u8> {
+    fn segment_end(&self, node: &Arc<Node>, normal: &NormalMasks) -> Ending {
         let stops = |id| self.added_is_raw && self.added.has(id);
-        node.text_end(256, stops, |id| self.bytes_of(id))
+        let text = node.text_end(normal.room(), stops, |id| self.bytes_of(id));
+        Ending { whole: node.first && text.len() == node.pos(), text }
     }
 
     /// Whether some token of an interval may follow a context.

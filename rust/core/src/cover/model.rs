@@ -9,14 +9,14 @@ use super::canon::{Again, BpeCanon, Canon};
 use super::longest::LongestMatch;
 use super::masks::Live;
 use super::node::{Node, Registry};
-use super::normal::{Normal, NormalMasks};
+use super::normal::{Normal, White};
+use super::normal_masks::NormalMasks;
 use super::piece::{Group, Tail};
 use crate::error::{Error, Result};
-use crate::formats::{Description, Model, Normalizer, PreTokenizer};
+use crate::formats::{Description, Model, PreTokenizer};
 use crate::ids::TokenId;
 use crate::index::{Bits, VocabIndex};
 use crate::limits::Limits;
-use crate::normalize;
 use crate::pipeline::{self, Encoder};
 use crate::pretoken::streaming::{StateId, Streaming};
 use crate::vocab::{Kind, Vocabulary};
@@ -179,21 +179,16 @@ impl CoverModel {
             return Err("added tokens in a tokenizer that writes a space before a text".to_owned());
         }
         let marked = encoder.is_marked();
-        let normalizers = pipeline::normalizer_steps(&description.normalizer);
-        if !marked && !normalizers.is_empty() {
-            let compiled = normalize::Compiled::new(&description.normalizer, limits).map_err(|e| e.to_string())?;
-            let normal = Normal::new(compiled, &normalizers);
-            if !normal.local {
-                let name = |step: &&Normalizer| format!("{step:?}").split([' ', '(', '{']).next().map(str::to_owned);
-                let names: Vec<_> = normalizers.iter().filter_map(name).collect();
-                return Err(format!("the normalizer {}", names.join(", ")));
+        if !marked && let Some(normal) = Normal::new(description, &self.index, limits)? {
+            if normal.white != White::default() && !self.added.is_empty() {
+                return Err("added tokens in a tokenizer that takes white space away".to_owned());
             }
             if !self.added_is_raw
                 && let Some((id, _)) = self.added.tokens().iter().find(|(_, token)| !normal.keeps(token))
             {
                 return Err(format!("the added token {id}, which the normalizer changes"));
             }
-            self.normal = Some(NormalMasks::new(normal, &self.index));
+            self.normal = Some(NormalMasks::new(normal, &self.index, self.lead));
         }
         let no_cuts = PreTokenizer::Sequence(Vec::new());
         let cuts = if marked { &no_cuts } else { &description.pre_tokenizer };
@@ -265,7 +260,7 @@ impl CoverModel {
 
     pub(super) fn root(&self, first: bool) -> Arc<Node> {
         let group = Group { start: 0, stream: self.machine.start(), runs: NO_RUNS, tail: Tail::Fresh, empty: true };
-        Node::root(&self.registry, vec![group], first && self.lead)
+        Node::root(&self.registry, vec![group], first, first && self.lead)
     }
 
     pub(super) fn is_marginal(&self) -> bool {

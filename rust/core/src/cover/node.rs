@@ -34,6 +34,8 @@ pub struct Node {
     pos: usize,
     /// Tokens behind the root.
     depth: u32,
+    /// Whether the root is the start of a text.
+    pub(super) first: bool,
     /// Whether a space that is no part of the text comes first (the root of a text that is given one).
     pub(super) lead: bool,
     /// Whether that space is all there is: the text is empty, and empty texts are encoded to nothing.
@@ -61,13 +63,14 @@ pub(super) struct Seen {
 }
 
 impl Node {
-    pub(super) fn root(registry: &Arc<Registry>, groups: Vec<Group>, lead: bool) -> Arc<Self> {
+    pub(super) fn root(registry: &Arc<Registry>, groups: Vec<Group>, first: bool, lead: bool) -> Arc<Self> {
         let node = Self {
             id: registry.number(),
             parent: None,
             token: NO_TOKEN,
             pos: 0,
             depth: 0,
+            first,
             lead,
             blank: false,
             groups,
@@ -87,6 +90,7 @@ impl Node {
             token,
             pos: parent.pos + len,
             depth: parent.depth + 1,
+            first: parent.first,
             // A token without bytes leaves the text where it is.
             lead: parent.lead && len == 0,
             blank: (parent.lead && len == 1) || (parent.blank && len == 0),

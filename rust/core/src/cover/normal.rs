@@ -1,61 +1,290 @@
 //! Texts that the normalizer leaves as they are.
 //!
-//! Canonical encodings are of normalized text: a token that makes a text which the normalizer would change cannot be
-//! canonical. For normal forms and character-wise steps a text is normal exactly when every stretch between two
-//! characters that compose with nothing is; so only the end of the text has to be looked at again.
+//! Canonical encodings are of normalized text: a token that makes a text which the normalizer would change, whatever
+//! follows, cannot be canonical. What normalizers do falls into three parts, and a text stays as it is when each part
+//! leaves it:
+//!
+//! - Characters change by themselves, or by composing with neighbours ([`Test`]). Every stretch of a normal text is normal,
+//!   and a text is normal when every stretch between two characters that compose with nothing is; so only the end of the
+//!   text has to be looked at again.
+//! - White space is taken away ([`White`]): at the ends of a text, and behind other white space. A space at the end is
+//!   right only while the text goes on.
+//! - Spaces are written as a mark, with perhaps one in front. The rest of [`super`] reads marks as spaces.
+//!
+//! All steps of a normalizer together may leave a text that one of them changes and another changes back. Where several
+//! characterwise steps follow each other they are judged as one; white space goes with at most one of them, which is
+//! idempotent and composes nothing across a space, so what white space is taken from is a text that it leaves.
 
 use unicode_normalization::char::canonical_combining_class;
 use unicode_normalization::{IsNormalized, is_nfc_quick, is_nfkc_quick};
 
-use crate::formats::Normalizer;
-use crate::index::{Bits, VocabIndex};
-use crate::normalize;
+use super::rules::Rules;
+use crate::formats::{Description, Model, Normalizer, Pattern, PreTokenizer, SentencePieceNormalizer};
+use crate::index::VocabIndex;
+use crate::limits::Limits;
+use crate::normalize::{self, charsmap::Charsmap};
+use crate::pipeline;
 
-/// Bytes of text before a token that are looked at again, at most; no more than so many marks compose.
+/// What a space is written as.
+const MARK: &str = "▁";
+
+/// Bytes of text that are looked at again for composing marks, at most; no more than so many compose.
 const WINDOW: usize = 256;
+
+/// Characters tried as ones that no token holds.
+const STRANGERS: u32 = 256;
 
 /// The test.
 pub(super) struct Normal {
-    normalizer: normalize::Compiled,
-    /// Whether characters only ever change by themselves or by composing with neighbours.
-    pub(super) local: bool,
+    test: Test,
+    pub(super) white: White,
+}
+
+/// How characters change.
+enum Test {
+    /// Not at all.
+    Free,
+    /// By normal forms and letter case.
+    Steps(Box<normalize::Compiled>),
+    /// By a SentencePiece character map.
+    Rules(Rules),
+}
+
+/// What white space is taken away.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct White {
+    /// All spaces behind a space.
+    pub(super) doubled: bool,
+    /// At the start of a text.
+    pub(super) left: Edge,
+    /// At its end.
+    pub(super) right: Edge,
+}
+
+/// What is taken away at an end of a text.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Edge {
+    #[default]
+    Nothing,
+    /// Spaces.
+    Spaces,
+    /// Whatever Unicode calls white space.
+    White,
+}
+
+impl Edge {
+    fn takes(self, c: Option<char>) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Spaces => c == Some(' '),
+            Self::White => c.is_some_and(char::is_whitespace),
+        }
+    }
+
+    /// Whether something is taken off the start of a text.
+    pub(super) fn takes_start(self, text: &[u8]) -> bool {
+        self != Self::Nothing && self.takes(text.utf8_chunks().next().and_then(|chunk| chunk.valid().chars().next()))
+    }
+
+    /// Whether something is taken off its end.
+    pub(super) fn takes_end(self, text: &[u8]) -> bool {
+        let last = || text[text.len().saturating_sub(4)..].utf8_chunks().last();
+        let whole = |chunk: &std::str::Utf8Chunk<'_>| chunk.invalid().is_empty();
+        self != Self::Nothing && self.takes(last().filter(whole).and_then(|chunk| chunk.valid().chars().next_back()))
+    }
 }
 
 impl Normal {
-    pub(super) fn new(normalizer: normalize::Compiled, steps: &[&Normalizer]) -> Self {
-        let local = steps.iter().all(|step| {
-            matches!(
-                step,
-                Normalizer::Nfc | Normalizer::Nfd | Normalizer::Nfkc | Normalizer::Nfkd | Normalizer::Lowercase
-            )
-        });
-        Self { normalizer, local }
-    }
-
-    /// Whether a text is normal as far as its characters are complete.
-    pub(super) fn keeps(&self, text: &[u8]) -> bool {
-        let complete = complete_len(text);
-        self.normalizer.apply(&text[..complete]).is_ok_and(|normal| *normal == text[..complete])
-    }
-
-    /// Whether a token is normal wherever it stands, if it is normal by itself: nothing in front changes it.
-    pub(super) fn stands_alone(&self, token: &[u8]) -> bool {
-        let Some(first) = token.utf8_chunks().next().and_then(|chunk| chunk.valid().chars().next()) else {
-            return false;
+    /// The test of a tokenizer whose texts are normalized; `None` where no text is ever changed but for its spaces.
+    /// `Err` says what has no exact test.
+    pub(super) fn new(description: &Description, index: &VocabIndex, limits: &Limits) -> Result<Option<Self>, String> {
+        let steps = pipeline::normalizer_steps(&description.normalizer);
+        let this = match steps.as_slice() {
+            [] => return Ok(None),
+            [Normalizer::SentencePiece(spec)] => Self::of_sentencepiece(spec, description, limits)?,
+            _ => Self::of_steps(&steps, description, limits)?,
         };
-        let text = std::iter::once(first);
-        first.is_ascii()
-            || (self.local
-                && canonical_combining_class(first) == 0
-                && is_nfc_quick(text.clone()) == IsNormalized::Yes
-                && is_nfkc_quick(text) == IsNormalized::Yes)
+        if this.white != White::default() {
+            this.check_white(description, index)?;
+        }
+        let changes = !matches!(this.test, Test::Free) || this.white != White::default();
+        Ok(changes.then_some(this))
     }
 
-    /// The end of a text on which the next token can depend: from an ASCII character on.
+    fn of_sentencepiece(
+        spec: &SentencePieceNormalizer,
+        description: &Description,
+        limits: &Limits,
+    ) -> Result<Self, String> {
+        if spec.add_dummy_prefix && spec.treat_whitespace_as_suffix {
+            return Err("a normalizer that puts a space behind a text".to_owned());
+        }
+        if !pipeline::pre_tokenizer_steps(&description.pre_tokenizer).is_empty() {
+            return Err("a SentencePiece normalizer before a pre-tokenizer".to_owned());
+        }
+        if spec.remove_extra_whitespaces && spec.protected.iter().any(|text| text.contains(' ')) {
+            return Err("a protected text with a space, where spaces are taken away".to_owned());
+        }
+        let test = if spec.charsmap.is_empty() {
+            Test::Free
+        } else {
+            let map = Charsmap::new(&spec.charsmap, limits).map_err(|e| e.to_string())?;
+            Test::Rules(Rules::new(&map, &spec.protected)?)
+        };
+        let edge = if spec.remove_extra_whitespaces { Edge::Spaces } else { Edge::Nothing };
+        Ok(Self { test, white: White { doubled: spec.remove_extra_whitespaces, left: edge, right: edge } })
+    }
+
+    fn of_steps(steps: &[&Normalizer], description: &Description, limits: &Limits) -> Result<Self, String> {
+        let refused = || {
+            let name = |step: &&Normalizer| format!("{step:?}").split([' ', '(', '{']).next().map(str::to_owned);
+            Err(format!("the normalizer {}", steps.iter().filter_map(name).collect::<Vec<_>>().join(", ")))
+        };
+        let local = steps.iter().take_while(|step| is_local(step)).count();
+        let (local, rest) = steps.split_at(local);
+        let mut white = White::default();
+        let takers = rest.iter().take_while(|step| white.add(step)).count();
+        let bare = pipeline::pre_tokenizer_steps(&description.pre_tokenizer).is_empty();
+        match &rest[takers..] {
+            [] => {}
+            [one] if bare && marks(one) => {}
+            [Normalizer::Prepend(text), one] if bare && marks(one) && (text == MARK || text == " ") => {}
+            [one, Normalizer::Prepend(text)] if bare && marks(one) && text == MARK => {}
+            _ => return refused(),
+        }
+        if takers > 0 && local.len() > 1 {
+            return refused();
+        }
+        if white.doubled && white.left == Edge::Nothing && pipeline::always_puts_a_space_first(description) {
+            return Err("a normalizer that keeps one space at the start, behind the one it puts there".to_owned());
+        }
+        let test = if local.is_empty() {
+            Test::Free
+        } else {
+            let local = Normalizer::Sequence(local.iter().map(|&step| step.clone()).collect());
+            Test::Steps(Box::new(normalize::Compiled::new(&local, limits).map_err(|e| e.to_string())?))
+        };
+        Ok(Self { test, white })
+    }
+
+    /// Behind white space that may not end a text something else must be able to follow, whatever the tokens before: a
+    /// character that no token holds is, where no cut depends on it.
+    fn check_white(&self, description: &Description, index: &VocabIndex) -> Result<(), String> {
+        let pre = pipeline::pre_tokenizer_steps(&description.pre_tokenizer);
+        if !matches!(pre.as_slice(), [] | [PreTokenizer::Metaspace { .. }]) {
+            return Err("a normalizer that takes white space away, before a pre-tokenizer".to_owned());
+        }
+        let by_characters = matches!(&description.model, Model::Bpe(model) if !model.ignore_merges)
+            || matches!(&description.model, Model::Unigram(_));
+        if !by_characters || pipeline::is_byte_level(description) {
+            return Err("a normalizer that takes white space away, before a model of bytes".to_owned());
+        }
+        let is_free = |c: char| {
+            let mut buffer = [0; 4];
+            let text = c.encode_utf8(&mut buffer).as_bytes();
+            let held = |token: &[u8]| token.windows(text.len()).any(|part| part == text);
+            self.keeps(text) && !(0..index.root().hi).any(|place| held(index.token(place)))
+        };
+        // Private use, plane 16.
+        if (0..STRANGERS).any(|at| char::from_u32(0x10_0000 + at).is_some_and(is_free)) {
+            return Ok(());
+        }
+        Err("a normalizer that takes white space away, and no character without a token".to_owned())
+    }
+
+    /// Whether a text is normal as far as its characters are complete; its white space is not looked at.
+    pub(super) fn keeps(&self, text: &[u8]) -> bool {
+        match &self.test {
+            Test::Free => true,
+            Test::Steps(steps) => {
+                let complete = &text[..complete_len(text)];
+                steps.apply(complete).is_ok_and(|normal| *normal == *complete)
+            }
+            Test::Rules(rules) => rules.keeps(text),
+        }
+    }
+
+    /// Whether a token, normal by itself, is normal wherever it stands; in the order of places.
+    pub(super) fn stand_alone(&self, index: &VocabIndex) -> Vec<bool> {
+        let tokens = (0..index.root().hi).map(|place| index.token(place));
+        match &self.test {
+            Test::Free => tokens.map(|_| true).collect(),
+            Test::Steps(_) => {
+                let first = |token: &[u8]| token.utf8_chunks().next().and_then(|chunk| chunk.valid().chars().next());
+                tokens.map(|token| first(token).is_some_and(composes_with_nothing_before)).collect()
+            }
+            Test::Rules(rules) => {
+                let tails = rules.tails();
+                tokens.map(|token| !tails.meet(token)).collect()
+            }
+        }
+    }
+
+    /// The end of a text on which it depends what may follow.
     pub(super) fn window<'t>(&self, text: &'t [u8]) -> &'t [u8] {
-        let from = text.len().saturating_sub(WINDOW);
-        let at = text[from..].iter().rposition(u8::is_ascii).map_or(from, |at| from + at);
-        &text[at..]
+        match &self.test {
+            Test::Free => &[],
+            Test::Rules(rules) => rules.window(text),
+            Test::Steps(_) => {
+                let mut at = text.len();
+                let least = text.len().saturating_sub(WINDOW);
+                while at > least {
+                    at -= 1;
+                    // What begins here is one character, perhaps one that is still incomplete, and what composes with it.
+                    let begins = text[at] & 0xC0 != 0x80;
+                    let first = text[at..].utf8_chunks().next().and_then(|chunk| chunk.valid().chars().next());
+                    if begins && first.is_some_and(composes_with_nothing_before) {
+                        break;
+                    }
+                }
+                &text[at..]
+            }
+        }
+    }
+
+    /// How many bytes of a text are enough for [`Self::window`], and for white space at its end.
+    pub(super) fn room(&self) -> usize {
+        match &self.test {
+            Test::Free => 4,
+            Test::Steps(_) => WINDOW,
+            Test::Rules(rules) => rules.longest().max(4),
+        }
+    }
+}
+
+fn is_local(step: &Normalizer) -> bool {
+    use Normalizer::{Lowercase, Nfc, Nfd, Nfkc, Nfkd};
+    matches!(step, Nfc | Nfd | Nfkc | Nfkd | Lowercase)
+}
+
+/// Whether a step writes spaces as marks.
+fn marks(step: &Normalizer) -> bool {
+    matches!(step, Normalizer::Replace { pattern: Pattern::Literal(from), content } if from == " " && content == MARK)
+}
+
+fn composes_with_nothing_before(c: char) -> bool {
+    let text = std::iter::once(c);
+    c.is_ascii()
+        || (canonical_combining_class(c) == 0
+            && is_nfc_quick(text.clone()) == IsNormalized::Yes
+            && is_nfkc_quick(text) == IsNormalized::Yes)
+}
+
+impl White {
+    /// Takes a step over; false where it does something else than taking white space away.
+    fn add(&mut self, step: &Normalizer) -> bool {
+        match step {
+            Normalizer::Strip { left, right } => {
+                self.left = if *left { Edge::White } else { self.left };
+                self.right = if *right { Edge::White } else { self.right };
+                true
+            }
+            Normalizer::Replace { pattern: Pattern::Regex(from), content } if from == " {2,}" && content == " " => {
+                self.doubled = true;
+                true
+            }
+            _ => false,
+        }
     }
 }
 
@@ -80,58 +309,4 @@ pub(super) fn complete_len(text: &[u8]) -> usize {
         return if open { at } else { text.len() };
     }
     text.len()
-}
-
-/// The normalizer's part in masks.
-pub(super) struct NormalMasks {
-    normal: Normal,
-    /// Tokens that are normal by themselves.
-    sound: Bits,
-    /// Those among them that depend on what is in front: beginning with a character that may compose, and in the
-    /// middle of a character.
-    marks: Vec<u32>,
-    middles: Vec<u32>,
-}
-
-impl NormalMasks {
-    pub(super) fn new(normal: Normal, index: &VocabIndex) -> Self {
-        let (mut sound, mut marks, mut middles) = (Bits::new(), Vec::new(), Vec::new());
-        for place in 0..index.root().hi {
-            let token = index.token(place);
-            if !normal.keeps(token) {
-                continue; // a stretch of a normal text is normal
-            }
-            sound.set(place, true);
-            if token.first().is_some_and(|byte| byte & 0xC0 == 0x80) {
-                middles.push(place);
-            } else if !normal.stands_alone(token) {
-                marks.push(place);
-            }
-        }
-        Self { normal, sound, marks, middles }
-    }
-
-    fn holds(&self, window: &[u8], token: &[u8]) -> bool {
-        self.normal.keeps(&[window, token].concat())
-    }
-
-    /// Whether a text stays normal with a token more; `text`: the end of what is normalized with it.
-    pub(super) fn may_follow(&self, place: u32, token: &[u8], text: impl FnOnce() -> Vec<u8>) -> bool {
-        let listed = |list: &[u32]| list.binary_search(&place).is_ok();
-        self.sound.get(place)
-            && ((!listed(&self.marks) && !listed(&self.middles)) || self.holds(self.normal.window(&text()), token))
-    }
-
-    /// Takes out of a mask what would not leave the text normal.
-    pub(super) fn keep(&self, index: &VocabIndex, text: &[u8], mask: &mut Bits) {
-        mask.and(&self.sound);
-        let window = self.normal.window(text);
-        let open = complete_len(window) < window.len();
-        let middles = if open { self.middles.as_slice() } else { &[] };
-        for &place in self.marks.iter().chain(middles) {
-            if mask.get(place) && !self.holds(window, index.token(place)) {
-                mask.set(place, false);
-            }
-        }
-    }
 }

@@ -3,6 +3,7 @@
 mod families;
 mod fixtures;
 mod laws;
+mod normalizers;
 mod states;
 mod tokenizers;
 
@@ -55,6 +56,9 @@ pub(super) struct Tiny {
     pub(super) units: Vec<&'static [u8]>,
     pub(super) lead: Lead,
     pub(super) policies: Vec<(TokenId, Policy)>,
+    /// Whether only texts count that the normalizer leaves as they are. With marks for spaces the tokens of another text
+    /// may have its bytes.
+    unchanged: bool,
     /// Texts that are tried as continuations, likely ones first.
     endings: Vec<Vec<u8>>,
     encodings: RefCell<FxHashMap<Vec<u8>, Vec<TokenId>>>,
@@ -90,6 +94,7 @@ impl Tiny {
             units: units.to_vec(),
             lead,
             policies,
+            unchanged: false,
             endings,
             encodings: RefCell::default(),
             canonical: RefCell::default(),
@@ -150,8 +155,31 @@ impl Tiny {
         self.endings.iter().any(|ending| {
             text.truncate(len);
             text.extend_from_slice(ending);
-            self.encode(&text).starts_with(ids)
+            (!self.unchanged || self.stays(&text)) && self.encode(&text).starts_with(ids)
         })
+    }
+
+    /// The same, for a normalizer that maps characters or takes white space away.
+    pub(super) fn of_unchanged_texts(self) -> Self {
+        Self { unchanged: true, ..self }
+    }
+
+    /// Whether the normalizer leaves a text with its first space as it is, but for marks, which the text has none of.
+    fn stays(&self, text: &[u8]) -> bool {
+        let mark = "▁".as_bytes();
+        let normal = |text: &[u8]| {
+            let mut normal = self.encoder.normalize(text).expect(self.name);
+            while let Some(at) = normal.windows(mark.len()).position(|part| part == mark) {
+                normal.splice(at..at + mark.len(), *b" ");
+            }
+            normal
+        };
+        let stays = match (self.lead, text) {
+            (Lead::Always, [b' ', rest @ ..]) => normal(rest) == text,
+            (Lead::UnlessThere, [b' ', rest @ ..]) => normal(rest) == rest || normal(text) == text,
+            _ => normal(text) == text,
+        };
+        stays && !text.windows(mark.len()).any(|part| part == mark)
     }
 
     /// Whether the ids are the encoding of their bytes.

@@ -25,6 +25,11 @@ const HAS_VALUE: u32 = 1 << 8;
 /// The bit of a node that says its offset counts in blocks of 256.
 const WIDE_OFFSET: u32 = 1 << 9;
 
+/// Nodes that are visited when all rules are listed; maps of NFKC have 263,000.
+const MAX_NODES: usize = 1 << 21;
+/// Bytes of the longest left side that is listed; those of NFKC have up to 12.
+const MAX_LEFT: usize = 1 << 10;
+
 /// What the rules say about an ASCII byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ascii {
@@ -162,6 +167,32 @@ impl Charsmap {
         self.matches(text).next().map(|(len, start)| (len, self.text(start)))
     }
 
+    /// All rules as left and right sides, in the order of the left sides; `None` where there are too many or too long
+    /// ones, as in a trie that comes back to itself.
+    ///
+    /// O(256 · nodes) time; a unit may be the node of several left sides.
+    pub(crate) fn rules(&self) -> Option<Vec<(Vec<u8>, &[u8])>> {
+        let mut rules = Vec::new();
+        let mut open = vec![(self.root(), Vec::new())];
+        let mut nodes = 0;
+        while let Some((base, left)) = open.pop() {
+            nodes += 1;
+            if nodes > MAX_NODES || left.len() > MAX_LEFT {
+                return None;
+            }
+            for byte in (1..=255_u8).rev() {
+                let Some(node) = self.child(base, byte) else { continue };
+                let longer = [&left[..], &[byte]].concat();
+                if let Some(start) = node.value {
+                    rules.push((longer.clone(), self.text(start)));
+                }
+                open.push((node.base, longer));
+            }
+        }
+        rules.sort_unstable();
+        Some(rules)
+    }
+
     /// How many bytes at the start of `text` are ASCII that no rule touches.
     ///
     /// A lower bound: the last byte before a non-ASCII one is left out when some rule could join the two.
@@ -281,6 +312,7 @@ pub(crate) mod tests {
         blob.extend(units.iter().flat_map(|u| u.to_le_bytes()));
         let map = Charsmap::new(&blob, &Limits::default()).expect("cycles alone do no harm");
         assert_eq!(map.longest_prefix(&[b'a'; 100_000]), None);
+        assert_eq!(map.rules(), None, "it has a cycle");
     }
 
     proptest! {
@@ -291,6 +323,8 @@ pub(crate) mod tests {
         ) {
             let rules: Vec<(&[u8], &[u8])> = rules.iter().map(|(l, r)| (&l[..], &r[..])).collect();
             let map = map(&rules);
+            let listed = map.rules().expect("few and short");
+            prop_assert!(listed.iter().map(|(l, r)| (&l[..], *r)).eq(rules.iter().copied()));
             let best = rules.iter().filter(|(l, _)| text.starts_with(l)).max_by_key(|(l, _)| l.len()).map(|(l, r)| (l.len(), *r));
             prop_assert_eq!(map.longest_prefix(&text), best);
             let plain = map.plain_ascii_len(&text);

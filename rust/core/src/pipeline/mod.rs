@@ -35,7 +35,10 @@ pub use added::Specials;
 pub use engine::Cancel;
 pub use general::WithOffsets;
 pub use incremental::Incremental;
-pub(crate) use shape::{is_byte_level, mark_of, normalizer_steps, puts_a_space_first};
+pub(crate) use shape::{
+    always_puts_a_space_first, is_byte_level, mark_of, normalizer_steps, puts_a_space_first,
+    steps as pre_tokenizer_steps,
+};
 
 /// Whether the ids of the post-processor's template go around a text's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

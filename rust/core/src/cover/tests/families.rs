@@ -119,6 +119,11 @@ fn sentencepiece_bpe_continues_as_its_encoder_does() {
 }
 
 #[test]
+fn texts_that_are_mapped_and_stripped_continue_as_they_are() {
+    normalizers::all().iter().for_each(agrees);
+}
+
+#[test]
 fn unigram_continues_as_its_encoder_does() {
     tokenizers::unigram().iter().for_each(agrees);
 }

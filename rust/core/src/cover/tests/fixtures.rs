@@ -42,6 +42,11 @@ const EXACT: &[&str] = &[
     "sentencepiece/mistral01.model",
     "models/aidreams260K/tokenizer.json",
     "rwkv/rwkv_vocab_v20230424.txt",
+    "sentencepiece/fineweb_8192_bpe.model",
+    "sentencepiece/sp_test_1000.model",
+    "models/babyllama105/tokenizer.json",
+    "models/stories260K/tokenizer.json",
+    "models/stories260K/tokenizer.model",
 ];
 const REENCODED: &[&str] = &[
     "tokenizers/bert_uncased/tokenizer.json",
@@ -49,13 +54,6 @@ const REENCODED: &[&str] = &[
     "tokenizers/t5/tokenizer.json",
     "tokenizers/xlmr/tokenizer.json",
     "tokenizers/xlnet/tokenizer.json",
-    "sentencepiece/t5_base.model",
-    "sentencepiece/fineweb_8192_bpe.model",
-    "sentencepiece/sp_test_1000.model",
-    "sentencepiece/xlnet.model",
-    "models/babyllama105/tokenizer.json",
-    "models/stories260K/tokenizer.json",
-    "models/stories260K/tokenizer.model",
 ];
 
 fn model_of(path: &Path) -> Option<(Arc<Encoder>, Arc<CoverModel>)> {

@@ -287,5 +287,6 @@ pub(super) fn all() -> Vec<Tiny> {
     all.extend([normalized("NFC"), normalized("NFD")]);
     all.extend(sentencepiece());
     all.extend(unigram());
+    all.extend(super::normalizers::all());
     all
 }
