@@ -122,14 +122,16 @@ impl Normal {
         if !pipeline::pre_tokenizer_steps(&description.pre_tokenizer).is_empty() {
             return Err("a SentencePiece normalizer before a pre-tokenizer".to_owned());
         }
-        if spec.remove_extra_whitespaces && spec.protected.iter().any(|text| text.contains(' ')) {
-            return Err("a protected text with a space, where spaces are taken away".to_owned());
+        if !spec.protected.is_empty() {
+            return Err(
+                "pieces of the user's, which a SentencePiece normalizer keeps whatever its rules say".to_owned()
+            );
         }
         let test = if spec.charsmap.is_empty() {
             Test::Free
         } else {
             let map = Charsmap::new(&spec.charsmap, limits).map_err(|e| e.to_string())?;
-            Test::Rules(Rules::new(&map, &spec.protected)?)
+            Test::Rules(Rules::new(&map)?)
         };
         let edge = if spec.remove_extra_whitespaces { Edge::Spaces } else { Edge::Nothing };
         Ok(Self { test, white: White { doubled: spec.remove_extra_whitespaces, left: edge, right: edge } })

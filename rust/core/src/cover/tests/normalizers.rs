@@ -23,7 +23,8 @@ const UNITS: &[&[u8]] = &[
     "\u{A0}".as_bytes(),
 ];
 
-/// Dead characters, one of them deleted; compositions, two of which begin before the last ASCII character.
+/// Dead characters, one of them deleted; compositions, two of which begin before the last ASCII character and one with a
+/// space, which is no part of the text where the tokenizer puts it there.
 const RULES: &[(&str, &str)] = &[
     ("A", "a"),
     ("\n", " "),
@@ -33,6 +34,7 @@ const RULES: &[(&str, &str)] = &[
     ("cb", "b"),
     ("ba\u{301}", "b"),
     ("A\u{301}", "á"),
+    (" \u{301}", "e"),
 ];
 
 const PIECES: &[(&str, f64)] = &[
