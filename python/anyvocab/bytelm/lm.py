@@ -45,8 +45,7 @@ class ByteLM(ByteModel):
       renormalised (Phan et al., arXiv:2410.09303; Hayase et al., arXiv:2506.14123). Its
       conditionals do not multiply to `log_mass`.
     - `marginal`: summed over all covers (Vieira et al., arXiv:2412.03719). Contexts with small
-      shares of the mass at their own place are not evaluated (see `eps`); `missing_mass` bounds
-      what they could add. The bound grows with the text: every byte makes the mass of the whole
+      shares of the mass are not evaluated (see `eps`); `missing_mass` bounds what they could add. The bound grows with the text: every byte makes the mass of the whole
       smaller, and nothing is known of what a context left out would have made of it.
 
     What each id is for is its policy: `text` (its bytes), `end` (the end of the text), `forbid`
@@ -64,9 +63,9 @@ class ByteLM(ByteModel):
         specials: Policies by id, by role (`turn_end`) or by spelling, over the default.
         exact: Whether to refuse numbers that are not exact: a tokenizer whose canonical test has no
             exact form, a marginal law whose budget did not do.
-        eps: For `marginal`: the part of the mass that may be missing. Contexts are evaluated while
-            more is, the largest shares first, down to a sixteenth of `eps` of the mass at their own
-            place; 0 evaluates all of them, which are exponentially many.
+        eps: For `marginal`: the part of the mass that may be missing. Contexts are evaluated until
+            no more is; where the budget does not do for that, those whose likely share of the mass
+            is at least a sixteenth of `eps`. 0 evaluates all, which are exponentially many.
         budget: For `marginal`: the most contexts that are evaluated per byte.
         sums: Where logits are summed: `device`: where they are, and 257 numbers come back; `host`;
             `auto`: on the device where that is no CPU. The marginal law looks at whole rows.

@@ -15,10 +15,15 @@ const KEPT: usize = 4096;
 /// Contexts that are asked for at a time.
 const AT_ONCE: usize = 64;
 
-/// A context whose share of the mass at its own place is below this part of `eps` is not looked at. Its weight bounds what
-/// it adds, and the bound becomes worthless as the text goes on and the mass of the whole falls below it; to look at all
-/// of them for the bound's sake would take exponentially many.
+/// A context whose likely share of the mass is below this part of `eps` is not looked at. Its weight bounds what it adds,
+/// and the bound becomes worthless as the text goes on; to look at all of them for its sake would take exponentially many.
 const FLOOR: f64 = 1.0 / 16.0;
+
+/// The least that a byte is taken to cost, in nats.
+const LEAST_COST: f64 = 0.5;
+
+/// What a byte is taken to cost, in mean costs.
+const AGEING: f64 = 1.5;
 
 /// Contexts not looked at.
 #[derive(Clone)]
@@ -31,6 +36,11 @@ pub(super) struct Frontier {
     evaluated: usize,
     /// The log mass of the prefixes before this one, by length, as far as it was known when the next byte came.
     totals: Vec<f64>,
+}
+
+#[allow(clippy::cast_precision_loss)] // lengths of texts are far below 2^53
+fn count(n: usize) -> f64 {
+    n as f64
 }
 
 fn weight(node: &Arc<Node>) -> f64 {
@@ -82,38 +92,49 @@ impl Frontier {
         self.nodes.iter().map(weight).fold(self.lost, log_add)
     }
 
-    /// The contexts with the largest shares of the mass at their own places, as long as what would be left is more than
-    /// the law lets be missing.
+    /// The contexts to look at next.
     ///
-    /// By shares and not by weights: every byte makes the mass of the whole smaller, so old contexts outweigh new ones
-    /// however little they have to say.
+    /// The weightiest ones, if what they leave is no more than the law lets be missing. Where that would take more of them
+    /// than the budget has, the ones that are likely to matter: their weight, less what the text so far has cost per
+    /// byte since, against the mass of the prefix. Weights alone do not tell: every byte makes the mass smaller, so old
+    /// contexts outweigh new ones however little they have to say.
     pub(super) fn choose(&mut self, model: &CoverModel, alive: &[Alive]) -> Vec<Arc<Node>> {
         let Law::Marginal { eps, budget } = model.law else { return Vec::new() };
-        let known = self.known(model, alive, self.totals.len());
-        let total = |node: &Arc<Node>| self.totals.get(node.pos()).copied().unwrap_or(known);
-        let share = |node: &Arc<Node>| weight(node) - total(node);
-        let mut shares: Vec<(f64, usize)> = self.nodes.iter().map(share).zip(0..).collect();
-        shares.sort_by(|a, b| b.0.total_cmp(&a.0).then(self.nodes[a.1].id().cmp(&self.nodes[b.1].id())));
+        let room = budget.saturating_sub(self.evaluated).min(AT_ONCE);
+        self.nodes.sort_by(|a, b| weight(b).total_cmp(&weight(a)).then(a.id().cmp(&b.id())));
         let mut sums = Sums::new();
         for one in alive {
             one.add(model, &mut sums);
         }
         let seen = sums.total();
-        // Smallest share first: how many may stay.
+        // Lightest first: how many may stay.
         let mut left = self.lost;
-        let mut wanted = shares.len();
-        while wanted > 0 {
-            let (share, at) = shares[wanted - 1];
-            left = log_add(left, weight(&self.nodes[at]));
-            // Where nothing is known yet, nothing is too small to be looked at.
-            let matters = share.exp() >= eps * FLOOR || seen == f64::NEG_INFINITY;
-            if matters && (left - log_add(seen, left)).exp() > eps {
+        let mut heavy = self.nodes.len();
+        while heavy > 0 {
+            left = log_add(left, weight(&self.nodes[heavy - 1]));
+            if (left - log_add(seen, left)).exp() > eps {
                 break;
             }
-            wanted -= 1;
+            heavy -= 1;
         }
-        let room = budget.saturating_sub(self.evaluated).min(AT_ONCE);
-        shares[..wanted.min(room)].iter().map(|(_, at)| Arc::clone(&self.nodes[*at])).collect()
+        if heavy <= room {
+            return self.nodes[..heavy].to_vec();
+        }
+        let here = self.totals.len();
+        let known = self.known(model, alive, here);
+        // From the last mass that was known; above the mean, so that what was left out long ago stays behind.
+        let last =
+            self.totals.iter().copied().chain([known]).enumerate().filter(|(at, total)| *at > 0 && total.is_finite());
+        let mean = last.last().map(|(at, total)| (self.totals[0] - total) / count(at)).filter(|mean| mean.is_finite());
+        let cost = (AGEING * mean.unwrap_or(0.0)).max(LEAST_COST);
+        let scale = if known == f64::NEG_INFINITY { 0.0 } else { known };
+        let share = |node: &Arc<Node>| weight(node) - cost * count(here.saturating_sub(node.pos())) - scale;
+        let mut shares: Vec<(f64, &Arc<Node>)> = self.nodes.iter().map(|node| (share(node), node)).collect();
+        // Where nothing is known yet, nothing is too small to be looked at.
+        shares.retain(|(share, _)| seen == f64::NEG_INFINITY || share.exp() >= eps * FLOOR);
+        shares.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.id().cmp(&b.1.id())));
+        shares.truncate(room);
+        shares.into_iter().map(|(_, node)| Arc::clone(node)).collect()
     }
 
     /// Looks at one: reads the rest of the prefix with its tokens. What ends inside or at the end of it joins the frontier.

@@ -28,8 +28,8 @@ pub enum Law {
     Local,
     /// Canonical covers of the model's own probabilities; the next byte renormalised.
     Canonical,
-    /// All covers. Contexts are evaluated, the largest shares of the mass at their own place first, while more than `eps`
-    /// is missing and the shares are at least a sixteenth of it, no more than `budget` per byte.
+    /// All covers. Contexts are evaluated until no more than `eps` is missing, no more than `budget` per byte; where that
+    /// does not do, those whose likely share is at least a sixteenth of `eps`.
     Marginal {
         /// The part of the mass that may be missing; 0 for all contexts.
         eps: f64,
