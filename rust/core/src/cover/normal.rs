@@ -19,7 +19,7 @@ use unicode_normalization::char::canonical_combining_class;
 use unicode_normalization::{IsNormalized, is_nfc_quick, is_nfkc_quick};
 
 use super::rules::Rules;
-use crate::formats::{Description, Model, Normalizer, Pattern, PreTokenizer, SentencePieceNormalizer};
+use crate::formats::{Description, Model, Normalizer, Pattern, PreTokenizer, SentencePieceNormalizer, Symbols};
 use crate::index::VocabIndex;
 use crate::limits::Limits;
 use crate::normalize::{self, charsmap::Charsmap};
@@ -157,6 +157,9 @@ impl Normal {
         if takers > 0 && local.len() > 1 {
             return refused();
         }
+        if takers < rest.len() && description.added_tokens.iter().any(|token| token.normalized) {
+            return Err("added tokens of the normalized text, in which spaces are marks".to_owned());
+        }
         if white.doubled && white.left == Edge::Nothing && pipeline::always_puts_a_space_first(description) {
             return Err("a normalizer that keeps one space at the start, behind the one it puts there".to_owned());
         }
@@ -176,7 +179,7 @@ impl Normal {
         if !matches!(pre.as_slice(), [] | [PreTokenizer::Metaspace { .. }]) {
             return Err("a normalizer that takes white space away, before a pre-tokenizer".to_owned());
         }
-        let by_characters = matches!(&description.model, Model::Bpe(model) if !model.ignore_merges)
+        let by_characters = matches!(&description.model, Model::Bpe(model) if model.symbols == Symbols::Chars && !model.ignore_merges)
             || matches!(&description.model, Model::Unigram(_));
         if !by_characters || pipeline::is_byte_level(description) {
             return Err("a normalizer that takes white space away, before a model of bytes".to_owned());

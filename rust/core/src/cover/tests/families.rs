@@ -3,7 +3,7 @@
 use super::*;
 
 /// Contexts that are looked at, per tokenizer.
-const CONTEXTS: usize = 80;
+const CONTEXTS: usize = 64;
 /// Longest text of a context, in bytes.
 const BYTES: usize = 7;
 
