@@ -45,8 +45,9 @@ class ByteLM(ByteModel):
       renormalised (Phan et al., arXiv:2410.09303; Hayase et al., arXiv:2506.14123). Its
       conditionals do not multiply to `log_mass`.
     - `marginal`: summed over all covers (Vieira et al., arXiv:2412.03719). Contexts with small
-      shares of the mass are not evaluated (see `eps`); `missing_mass` bounds what they could add. The bound grows with the text: every byte makes the mass of the whole
-      smaller, and nothing is known of what a context left out would have made of it.
+      shares of the mass are not evaluated (see `eps`); `missing_mass` bounds what they could add.
+      The bound grows with the text: every byte makes the mass of the whole smaller, and nothing is
+      known of what a context left out would have made of it.
 
     What each id is for is its policy: `text` (its bytes), `end` (the end of the text), `forbid`
     (cannot occur: the others share its probability), `drop` (may occur, and no byte follows: its
