@@ -221,8 +221,14 @@ def contenders(runner: Runner) -> list[Contender]:
 
 def part_steps(runner: Runner, work: Path, given: argparse.Namespace) -> Iterator[str]:
     """Yield the lines of one size after the other: each takes minutes."""
-    columns = ["contender", "CPU ms/byte", "of these the model", "wall ms/byte", "vs local, CPU"]
-    columns += ["without the model", "model tokens/byte", "passes/byte", "first use, CPU s"]
+    columns = ["contender", "CPU ms/byte", "median", "vs local", "of these the model"]
+    columns += [
+        "without the model",
+        "wall ms/byte",
+        "model tokens/byte",
+        "passes/byte",
+        "first use, CPU s",
+    ]
     columns += ["resident MiB", "growth MiB/byte", "missing mass"]
     for size in given.sizes:
         texts = models.texts(given.bytes)
@@ -266,10 +272,11 @@ def steps_row(found: dict[str, Any], ours: dict[str, Any], title: str) -> list[s
     return [
         title,
         f"{1e3 * found['cpu']:.2f}",
+        f"{1e3 * found['cpu_median']:.2f}",
+        f"{found['cpu_median'] / ours['cpu_median']:.1f}x",
         f"{1e3 * found['forward_cpu']:.2f}",
-        f"{1e3 * found['wall']:.2f}",
-        f"{found['cpu'] / ours['cpu']:.1f}x",
         f"{1e3 * bare:.2f} ({bare / ours_bare:.1f}x)",
+        f"{1e3 * found['wall']:.2f}",
         f"{found['tokens']:.2f}",
         f"{found['calls']:.2f}",
         f"{found['init']:.2f}",

@@ -79,20 +79,24 @@ class Walk:
         self._before = meter.read()
         self._cpu, self._wall = time.process_time(), time.perf_counter()
         self._memory = (0, 0.0)
+        self._each: list[float] = []  # processor seconds of every step
 
     def step(self, row: Any) -> None:
         """Keep a row and count it."""
         self._row.append(np.asarray(row, dtype=np.float64)[:257])
         self._steps += 1
+        self._marks.append(time.process_time())
         if self._steps == WARM:
             self._memory = (WARM, resident())
 
     def begin(self, name: str) -> None:
         self._row: list[Any] = []
+        self._marks: list[float] = [time.process_time()]
         self._name = name
 
     def end(self) -> None:
         self.rows[self._name] = np.stack(self._row)
+        self._each.extend(np.diff(self._marks).tolist())
 
     def finish(self) -> dict[str, Any]:
         cpu, wall = time.process_time() - self._cpu, time.perf_counter() - self._wall
@@ -101,6 +105,7 @@ class Walk:
         from_step, from_memory = self._memory
         growth = (resident() - from_memory) / max(1, self._steps - from_step)
         took |= {"cpu": cpu / self._steps, "wall": wall / self._steps, "growth_mib": growth}
+        took["cpu_median"] = float(np.median(self._each))
         return took | {"rss_mib": resident(), "steps": self._steps}
 
 

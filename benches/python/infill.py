@@ -186,7 +186,7 @@ def rate(found: Any) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--count", type=int, default=40, help="holes of each kind")
+    parser.add_argument("--count", type=int, default=40, help="holes of each kind of cut")
     parser.add_argument("--texts", type=int, default=24, help="to fit on, and as many to judge on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="where the numbers go, too")
