@@ -84,10 +84,9 @@ class DeviceSums:
             )
         weights = torch.exp(logits - top)
         sorted_weights = weights[self._ids]
-        if words is not None:
-            bits = np.unpackbits(words.view(np.uint8), bitorder="little")
-            bits = np.pad(bits, (0, max(0, len(self._ids) - len(bits))))[: len(self._ids)]
-            sorted_weights = sorted_weights * torch.from_numpy(bits).to(self.device)
+        allowed = self._allowed(words)
+        if allowed is not None:
+            sorted_weights = sorted_weights * allowed
         bytes_ = torch.zeros(_BYTES, dtype=torch.float64, device=self.device)
         bytes_.index_add_(0, self._owner, sorted_weights)
         all_rows = weights.sum()
@@ -109,7 +108,7 @@ class DeviceSums:
         sums, (whole, left_out, most), rest = np.split(numbers, [_BYTES, _BYTES + 3])
         if left_out > whole / 2 or ((sums > 0) & (sums < _SMALL)).any():
             return False
-        if (sums == 0).any() and self._underflows(sums, words, row):
+        if self._underflows(sums, allowed, row):
             return False
         with np.errstate(divide="ignore"):
             target.feed_sums(
@@ -122,14 +121,19 @@ class DeviceSums:
             )
         return True
 
-    def _underflows(self, sums: Any, words: Any, row: Any) -> bool:
+    def _allowed(self, words: Any) -> Any:
+        """Return a mask's words as bool[n] on the device, in the order of places; None for all."""
+        if words is None:
+            return None
+        bits = np.unpackbits(words.view(np.uint8), count=len(self._ids), bitorder="little")
+        return import_torch().from_numpy(bits.astype(np.bool_)).to(self.device)
+
+    def _underflows(self, sums: Any, allowed: Any, row: Any) -> bool:
         """Return whether a byte's sum is 0 though some allowed token of it has a finite logit."""
         torch = import_torch()
         finite = torch.isfinite(row[self._ids])
-        if words is not None:
-            bits = np.unpackbits(words.view(np.uint8), bitorder="little")
-            bits = np.pad(bits, (0, max(0, len(self._ids) - len(bits))))[: len(self._ids)]
-            finite &= torch.from_numpy(bits.astype(np.bool_)).to(self.device)
+        if allowed is not None:
+            finite &= allowed
         has = torch.zeros(_BYTES, dtype=torch.bool, device=self.device)
         has[self._owner[finite]] = True
         return bool((has.cpu().numpy() & (sums == 0)).any())
