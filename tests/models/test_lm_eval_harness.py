@@ -83,9 +83,25 @@ def lm() -> ByteLM:
 @pytest.fixture
 def run(harness: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return what runs a task on a model and gives back its samples and its results."""
-    import datasets
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
+
+    write_tasks(tmp_path, monkeypatch)
+    manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
+
+    def evaluate(model: Any, task: str, **options: Any) -> tuple[Any, Any]:
+        found = simple_evaluate(
+            model=model, tasks=[task], task_manager=manager, bootstrap_iters=0, **options
+        )
+        assert found is not None
+        return found["samples"][task], found["results"][task]
+
+    return evaluate
+
+
+def write_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write the task files and their documents into a folder."""
+    import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     files = {"CHOICES": CHOICES, "DOCUMENTS": [{"text": text} for text in DOCUMENTS]}
@@ -98,16 +114,6 @@ def run(harness: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
                 f"test: {file}", f'test: {json.dumps(str(tmp_path / file))[:-1]}.jsonl"'
             )
         (tmp_path / f"{name}.yaml").write_text(text)
-    manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
-
-    def evaluate(model: Any, task: str, **options: Any) -> tuple[Any, Any]:
-        found = simple_evaluate(
-            model=model, tasks=[task], task_manager=manager, bootstrap_iters=0, **options
-        )
-        assert found is not None
-        return found["samples"][task], found["results"][task]
-
-    return evaluate
 
 
 @pytest.mark.filterwarnings("default")
@@ -160,6 +166,48 @@ def test_a_model_is_found_by_its_registered_name(run: Any, harness: Any, lm: Byt
     samples, results = run("anyvocab", "bytes_choices", model_args=arguments, batch_size=2)
     assert results["acc,none"] == 1.0
     assert not any(greedy for sample in samples for _, greedy in sample["filtered_resps"])
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_command_runs_tasks_of_a_folder(
+    harness: Any,
+    lm: ByteLM,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from anyvocab.cli.app import run as cli
+
+    write_tasks(tmp_path, monkeypatch)
+    options = ["--task-files", str(tmp_path), "--law", "canonical", "--json"]
+    assert cli(["eval", "pico:code-4k", "--harness", "bytes_choices,bytes_rolling", *options]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["law"] == "canonical"
+    (model,) = found["models"]
+    values = {(one["task"], one["metric"]): one for one in model["results"]}
+    assert values["bytes_choices", "acc"]["value"] == 1.0
+    assert values["bytes_choices", "acc"]["examples"] == len(CHOICES)
+    canonical = ByteLM.load("pico:code-4k", law="canonical")
+    size = sum(len(text.encode()) for text in DOCUMENTS)
+    bits = -sum(canonical.score(text) for text in DOCUMENTS) / size / math.log(2)
+    assert values["bytes_rolling", "bits_per_byte"]["value"] == pytest.approx(bits, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--harness", "no_such_task_anywhere"], "no_such_task_anywhere"),
+        (["--harness", "arc_easy", "--text", "README.md"], "--text"),
+    ],
+    ids=["task", "text"],
+)
+def test_the_command_names_what_it_cannot_run(
+    harness: Any, options: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from anyvocab.cli.app import run as cli
+
+    assert cli(["eval", "pico:code-4k", *options]) == 2
+    assert named in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("default")

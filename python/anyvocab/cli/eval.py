@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from anyvocab.cli.byte_options import DeviceOption, DtypeOption, LawOption
 from anyvocab.cli.output import ExitCode, JsonOption, Output, printable
 from anyvocab.cli.progress import ProgressLine
 
@@ -76,10 +77,35 @@ def command(
         int, typer.Option(min=0, help="Greedy continuations of each model; 0 for none.")
     ] = 8,
     new_tokens: Annotated[int, typer.Option(min=1, help="The most ids of a continuation.")] = 64,
-    device: Annotated[
-        str | None, typer.Option(help="Where models run: cuda, mps; the CPU.", show_default=False)
+    device: DeviceOption = None,
+    dtype: DtypeOption = "float32",
+    harness: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TASK",
+            help="Run tasks of lm-evaluation-harness on the models as byte-level models, in place "
+            "of texts. May be given several times.",
+            show_default=False,
+        ),
     ] = None,
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
+    task_files: Annotated[
+        Path | None,
+        typer.Option(
+            help="For --harness: a folder of further task files.",
+            exists=True,
+            file_okay=False,
+            show_default=False,
+        ),
+    ] = None,
+    examples: Annotated[
+        int | None,
+        typer.Option(min=1, help="For --harness: of each task; all.", show_default=False),
+    ] = None,
+    shots: Annotated[
+        int | None,
+        typer.Option(min=0, help="For --harness: solved examples before each.", show_default=False),
+    ] = None,
+    law: LawOption = "local",
     html: Annotated[
         Path | None,
         typer.Option(
@@ -93,6 +119,27 @@ def command(
     Exit code 3 when a model that is --against's but for its vocabulary gives other hidden states
     where the two tokenizers agree.
     """
+    if harness:
+        from anyvocab.cli.harness import run
+
+        if text or against or html:
+            raise typer.BadParameter(
+                "tasks bring texts of their own: leave --text, --against and --html out",
+                param_hint="--harness",
+            )
+        return run(
+            Output(json=json),
+            models,
+            harness,
+            task_files=task_files,
+            examples=examples,
+            shots=shots,
+            law=law,
+            batch=batch,
+            seed=seed,
+            device=device,
+            dtype=dtype,
+        )
     from anyvocab.evaluate import Bootstrap, Sampling, evaluate_models, read_domains
 
     # A shell expands `--text *.md` into one text and many arguments.
