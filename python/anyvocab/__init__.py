@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from anyvocab.evaluate import bits_per_byte as bits_per_byte
     from anyvocab.evaluate import compression as compression
     from anyvocab.evaluate import evaluate_models as evaluate_models
+    from anyvocab.evaluate.tokenizers import TokenizerComparison as TokenizerComparison
+    from anyvocab.evaluate.tokenizers import compare_tokenizers as compare_tokenizers
     from anyvocab.roles import RoleRecord as RoleRecord
     from anyvocab.tokenizer import Encoding as Encoding
     from anyvocab.tokenizer import IncrementalEncoder as IncrementalEncoder
@@ -84,6 +86,7 @@ _MODULE_OF = {
     "SourceNotFound": "anyvocab.errors",
     "SwapReport": "anyvocab.transplant.result",
     "Tokenizer": "anyvocab.tokenizer",
+    "TokenizerComparison": "anyvocab.evaluate.tokenizers",
     "TokenizerFormatError": "anyvocab.errors",
     "UnsupportedTokenizer": "anyvocab.errors",
     "UnsupportedWeights": "anyvocab.errors",
@@ -92,6 +95,7 @@ _MODULE_OF = {
     "__version__": "anyvocab._core",
     "bits_per_byte": "anyvocab.evaluate",
     "compare_strategies": "anyvocab.transplant.compare",
+    "compare_tokenizers": "anyvocab.evaluate.tokenizers",
     "compression": "anyvocab.evaluate",
     "evaluate_models": "anyvocab.evaluate",
     "heal": "anyvocab.transplant.heal",
@@ -127,6 +131,7 @@ __all__ = [
     "SourceNotFound",
     "SwapReport",
     "Tokenizer",
+    "TokenizerComparison",
     "TokenizerFormatError",
     "UnsupportedTokenizer",
     "UnsupportedWeights",
@@ -135,6 +140,7 @@ __all__ = [
     "__version__",
     "bits_per_byte",
     "compare_strategies",
+    "compare_tokenizers",
     "compression",
     "evaluate_models",
     "heal",

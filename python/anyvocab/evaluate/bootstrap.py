@@ -1,4 +1,4 @@
-"""Intervals of bits per byte: a paired bootstrap over blocks of bytes.
+"""Intervals of ratios to bytes: a paired bootstrap over blocks of bytes, or over documents.
 
 The texts are cut into blocks of a fixed number of bytes, each document from its start, and blocks
 are drawn with replacement, as many as there are, within every domain. Models are compared on the
@@ -93,42 +93,50 @@ class Bootstrap:
 
 @dataclass(frozen=True, eq=False)
 class Resampled:
-    """Sums over resampled blocks.
+    """Sums over resampled blocks, of nats or of tokens.
 
     Attributes:
-        nats: For every model, float64[models, resamples].
+        sums: For every model, float64[models, resamples].
         bytes: float64[resamples].
         blocks: How many blocks were drawn from.
     """
 
-    nats: NDArray[np.float64]
+    sums: NDArray[np.float64]
     bytes: NDArray[np.float64]
     blocks: int
 
     def bits_per_byte(self, model: int, level: float) -> Interval | None:
         """Return the interval of a model's bits per byte; None below `MIN_BLOCKS` blocks."""
-        return self._interval(self.nats[model], level)
+        return self._bits(self.sums[model], level)
 
     def difference(self, model: int, baseline: int, level: float) -> Interval | None:
         """Return the interval of a model's bits per byte less a baseline's, on the same draws."""
-        return self._interval(self.nats[model] - self.nats[baseline], level)
+        return self._bits(self.sums[model] - self.sums[baseline], level)
 
-    def _interval(self, nats: NDArray[np.float64], level: float) -> Interval | None:
+    def bytes_per_token(self, model: int) -> NDArray[np.float64]:
+        """Return the bytes for each of a model's tokens, where tokens were summed; [resamples]."""
+        # A resample may hold nothing but documents that a normalizer drops.
+        return self.bytes / np.maximum(self.sums[model], 1)
+
+    def interval(self, values: NDArray[np.float64], level: float) -> Interval | None:
+        """Return the interval of one value for each resample; None below `MIN_BLOCKS` blocks."""
         if self.blocks < MIN_BLOCKS:
             return None
-        bits = nats / (math.log(2) * self.bytes)
-        low, high = np.quantile(bits, [(1 - level) / 2, (1 + level) / 2])
+        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
         return Interval(float(low), float(high))
+
+    def _bits(self, nats: NDArray[np.float64], level: float) -> Interval | None:
+        return self.interval(nats / (math.log(2) * self.bytes), level)
 
     def __add__(self, other: Resampled) -> Resampled:
         """Return the sums over two domains, each with its own draws."""
         return Resampled(
-            self.nats + other.nats, self.bytes + other.bytes, self.blocks + other.blocks
+            self.sums + other.sums, self.bytes + other.bytes, self.blocks + other.blocks
         )
 
 
 def resample(
-    nats: Sequence[NDArray[np.float64]],
+    parts: Sequence[NDArray[np.float64]],
     sizes: NDArray[np.int64],
     *,
     domain: str,
@@ -140,19 +148,19 @@ def resample(
     whatever it is compared with.
 
     Args:
-        nats: Of every block, float64[blocks] for each model.
+        parts: Nats or tokens of every block, float64[blocks] for each model.
         sizes: Bytes of every block, int64[blocks].
         domain: The domain's name.
         bootstrap: How many draws, and their seed.
     """
     count, blocks = bootstrap.resamples, len(sizes)
     generator = np.random.default_rng([bootstrap.seed, zlib.crc32(domain.encode())])
-    sums = np.zeros((len(nats), count))
+    sums = np.zeros((len(parts), count))
     totals = np.zeros(count)
     step = max(1, _AT_ONCE // max(1, blocks))
     for at in range(0, count, step):
         drawn = generator.integers(0, blocks, size=(min(step, count - at), blocks))
         totals[at : at + step] = sizes[drawn].sum(axis=1)
-        for i, one in enumerate(nats):
+        for i, one in enumerate(parts):
             sums[i, at : at + step] = one[drawn].sum(axis=1)
     return Resampled(sums, totals, blocks)

@@ -73,10 +73,10 @@ def rates(
     drawn = resample(above, below, domain=domain, bootstrap=bootstrap)
     values = [float(one.sum()) / max(1, int(below.sum())) for one in above]
     own = [
-        Rate(value, _interval(drawn, drawn.nats[at], bootstrap)) for at, value in enumerate(values)
+        Rate(value, _interval(drawn, drawn.sums[at], bootstrap)) for at, value in enumerate(values)
     ]
     differences = [
-        Rate(value - values[0], _interval(drawn, drawn.nats[at] - drawn.nats[0], bootstrap))
+        Rate(value - values[0], _interval(drawn, drawn.sums[at] - drawn.sums[0], bootstrap))
         for at, value in enumerate(values)
     ]
     return own, differences

@@ -1,0 +1,157 @@
+"""What the same content costs in different languages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from anyvocab import errors
+from anyvocab.tokenizer import Text, _bytes
+
+if TYPE_CHECKING:
+    from anyvocab.tokenizer import Tokenizer
+
+__all__ = ["Fairness", "LanguageCost", "fairness", "gini", "parallel_texts"]
+
+
+@dataclass(frozen=True)
+class LanguageCost:
+    """What a text costs in one language.
+
+    Attributes:
+        language: Its name.
+        bytes: Length of the text in it.
+        tokens: How many tokens it becomes.
+        premium: Tokens over those of the language with the fewest: 2.0 is twice the price, and
+            half the text in the same context.
+    """
+
+    language: str
+    bytes: int
+    tokens: int
+    premium: float
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Bytes over tokens; 0 without tokens. Not comparable between scripts: see `premium`."""
+        return self.bytes / self.tokens if self.tokens else 0.0
+
+
+@dataclass(frozen=True)
+class Fairness:
+    """What the same content costs in several languages.
+
+    Attributes:
+        languages: In the order that they were given.
+        gini: Gini coefficient of the languages' tokens: 0 when all cost the same, towards 1 when
+            one language bears all the cost.
+    """
+
+    languages: tuple[LanguageCost, ...]
+    gini: float
+
+    @property
+    def worst(self) -> LanguageCost:
+        """The language with the most tokens, the first of them."""
+        return max(self.languages, key=lambda one: one.tokens)
+
+    @property
+    def best(self) -> LanguageCost:
+        """The language with the fewest tokens, the first of them."""
+        return min(self.languages, key=lambda one: one.tokens)
+
+    @property
+    def mean_premium(self) -> float:
+        """The mean of the languages' premiums; 1 when all cost the same."""
+        return sum(one.premium for one in self.languages) / len(self.languages)
+
+
+def gini(values: Sequence[float]) -> float:
+    """Return the Gini coefficient of numbers that are not negative: 0 when all are equal.
+
+    The mean absolute difference of all pairs over twice the mean, an item paired with itself
+    included, so that of n items one of which has everything it is `(n - 1) / n`. 0 for nothing.
+
+    >>> gini([1, 1, 1]), gini([0, 0, 0, 8])
+    (0.0, 0.75)
+    """
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    total = float(ordered.sum())
+    if not total:
+        return 0.0
+    n = len(ordered)
+    places = np.arange(1, n + 1, dtype=np.float64)
+    # Every difference once: the i-th smallest is the larger one in i - 1 pairs, the smaller in n-i.
+    return float(((2 * places - n - 1) * ordered).sum() / (n * total))
+
+
+def parallel_texts(texts: Mapping[str, Text | Iterable[Text]]) -> dict[str, list[bytes]]:
+    """Return language to texts as bytes, as many texts in each.
+
+    Raises:
+        InvalidValue: There are fewer than two languages, one has no text, or they have different
+            numbers of texts.
+    """
+    found = {
+        str(name): [_bytes(one)] if isinstance(one, str | bytes) else [_bytes(text) for text in one]
+        for name, one in texts.items()
+    }
+    if len(found) < 2:
+        raise errors.build(
+            errors.InvalidValue,
+            f"{len(found)} languages cannot be compared",
+            field="parallel",
+            fix="give the same text in two languages or more",
+        )
+    first, count = next((name, len(one)) for name, one in found.items())
+    for name, one in found.items():
+        if len(one) != count or not any(one):
+            raise errors.build(
+                errors.InvalidValue,
+                f"{name!r} has {len(one)} texts and {first!r} has {count}"
+                if any(one)
+                else f"{name!r} has no text",
+                field="parallel",
+                fix="give the same texts in every language, in the same order",
+            )
+    return found
+
+
+def fairness(tokenizer: Tokenizer, texts: Mapping[str, Sequence[bytes]]) -> Fairness:
+    """Return what the same texts cost in every language.
+
+    Source: Petrov et al., arXiv:2305.15425: the *premium* of a language is the number of tokens of
+    a text in it over that of the same text in another. There the other is English; here it is the
+    language that the tokenizer treats best, so premiums are at least 1. The Gini coefficient is the
+    measure of parity-aware BPE (Foroutan et al., arXiv:2508.04796), here of whole texts.
+
+    Args:
+        tokenizer: The tokenizer; the spelling of a special token is text.
+        texts: Language to texts, the same content in all of them.
+
+    Raises:
+        InvalidValue: A language becomes no token at all.
+    """
+    tokens = {
+        name: sum(tokenizer.count(one, specials="text") for one in several)
+        for name, several in texts.items()
+    }
+    for name, count in tokens.items():
+        if not count:
+            raise errors.build(
+                errors.InvalidValue,
+                f"{name!r} becomes no token: the tokenizer drops all of it",
+                field="parallel",
+                fix="leave the language out",
+            )
+    least = min(tokens.values())
+    return Fairness(
+        languages=tuple(
+            LanguageCost(name, sum(map(len, texts[name])), count, count / least)
+            for name, count in tokens.items()
+        ),
+        gini=gini(list(tokens.values())),
+    )
