@@ -116,7 +116,8 @@ class Resampled:
     def bytes_per_token(self, model: int) -> NDArray[np.float64]:
         """Return the bytes for each of a model's tokens, where tokens were summed; [resamples]."""
         # A resample may hold nothing but documents that a normalizer drops.
-        return self.bytes / np.maximum(self.sums[model], 1)
+        ratios: NDArray[np.float64] = self.bytes / np.maximum(self.sums[model], 1)
+        return ratios
 
     def interval(self, values: NDArray[np.float64], level: float) -> Interval | None:
         """Return the interval of one value for each resample; None below `MIN_BLOCKS` blocks."""

@@ -3,12 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from anyvocab.report.page import text
 
-__all__ = ["bar", "columns", "dot", "legend", "ranged_bar", "stacked", "strip"]
+__all__ = [
+    "Mark",
+    "bar",
+    "columns",
+    "dot",
+    "dots",
+    "legend",
+    "parted",
+    "ranged_bar",
+    "stacked",
+    "strip",
+]
 
 CLASSES = "abcdef"
+LABEL = 26  # characters of a row's label
+
+
+class Mark(NamedTuple):
+    """A value in a row of :func:`dots`.
+
+    Attributes:
+        name: Whose it is.
+        value: Where it stands.
+        interval: The ends of a line through it; None for no line.
+        css_class: Its colour.
+    """
+
+    name: str
+    value: float
+    interval: tuple[float, float] | None
+    css_class: str
 
 
 def bar(share: float, css_class: str = "a") -> str:
@@ -87,6 +116,13 @@ def stacked(parts: Sequence[tuple[str, int]], classes: Sequence[str] = CLASSES) 
         classes: Their colours; again from the first when there are too few.
     """
     total = sum(count for _, count in parts) or 1
+    names = [f"{name}: {count:,} ({count / total:.1%})" for name, count in parts]
+    return parted(parts, classes) + legend(names, classes)
+
+
+def parted(parts: Sequence[tuple[str, int]], classes: Sequence[str] = CLASSES) -> str:
+    """Return one bar of several parts without a legend; arguments as for :func:`stacked`."""
+    total = sum(count for _, count in parts) or 1
     at = 0.0
     rects = []
     for i, (name, count) in enumerate(parts):
@@ -96,12 +132,80 @@ def stacked(parts: Sequence[tuple[str, int]], classes: Sequence[str] = CLASSES) 
             f'height="10"><title>{text(name)}: {count}</title></rect>'
         )
         at += width
-    drawing = (
+    return (
         '<svg class="bar tall" viewBox="0 0 100 10" preserveAspectRatio="none" role="img">'
         f"{''.join(rects)}</svg>"
     )
-    names = [f"{name}: {count:,} ({count / total:.1%})" for name, count in parts]
-    return drawing + legend(names, classes)
+
+
+def dots(
+    rows: Sequence[tuple[str, Sequence[Mark]]],
+    *,
+    low: float,
+    high: float,
+    unit: str,
+    form: str = ".1f",
+    line: float | None = None,
+) -> str:
+    """Return rows of dots over one axis, thin lines for their intervals.
+
+    Args:
+        rows: Labels and values.
+        low: Where the axis begins.
+        high: Where it ends.
+        unit: What it counts, under it.
+        form: How its numbers are written.
+        line: Where a line stands through all rows; None for nowhere.
+    """
+    width, left, tall = 720, 190, 24
+    height = tall * len(rows) + 42
+    room = width - left - 16
+    span = (high - low) or 1.0
+
+    def place(value: float) -> float:
+        return left + room * max(0.0, min(1.0, (value - low) / span))
+
+    parts = []
+    bottom = tall * len(rows) + 6
+    for i in range(5):
+        value = low + span * i / 4
+        parts.append(
+            f'<line x1="{place(value):.1f}" x2="{place(value):.1f}" y1="4" y2="{bottom}"/>'
+            f'<text x="{place(value):.1f}" y="{bottom + 15}" text-anchor="middle">'
+            f"{value:{form}}</text>"
+        )
+    if line is not None:
+        parts.append(
+            f'<rect x="{place(line) - 0.75:.1f}" y="4" width="1.5" height="{bottom - 4}" '
+            'fill="currentColor"/>'
+        )
+    for number, (label, marks) in enumerate(rows):
+        y = tall * number + tall / 2 + 4
+        shown = label if len(label) <= LABEL else label[: LABEL - 1] + "…"
+        parts.append(
+            f'<text x="{left - 12}" y="{y + 4:.1f}" text-anchor="end">{text(shown)}</text>'
+        )
+        # Intervals first: dots stand on them.
+        for mark in marks:
+            if mark.interval is not None:
+                start, end = map(place, mark.interval)
+                parts.append(
+                    f'<rect class="{mark.css_class}" x="{start:.1f}" y="{y - 1:.1f}" '
+                    f'width="{max(1.0, end - start):.1f}" height="2"/>'
+                )
+        for mark in marks:
+            title = f"{mark.name}, {label}: {mark.value:.3g}"
+            parts.append(
+                f'<circle class="{mark.css_class}" cx="{place(mark.value):.1f}" cy="{y:.1f}" '
+                f'r="5"><title>{text(title)}</title></circle>'
+            )
+    parts.append(
+        f'<text x="{left + room / 2:.1f}" y="{height - 4}" text-anchor="middle">{text(unit)}</text>'
+    )
+    return (
+        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img">'
+        f"<title>{text(unit)}</title>{''.join(parts)}</svg>"
+    )
 
 
 def columns(series: Sequence[tuple[str, Sequence[tuple[str, float]]]], *, unit: str) -> str:

@@ -1,8 +1,8 @@
-"""Prompt boundaries: whether a text's tokens stay what they are when the text goes on.
+r"""Prompt boundaries: whether a text's tokens stay what they are when the text goes on.
 
 A model that is prompted with a prefix sees the prefix's own encoding. Where that is not how the
 whole text's encoding begins, the model is in a place that it has not been trained on. Superwords
-make such places more frequent, and uneven: `" A\\n"` may be one token and `" C\\n"` two, so that the
+make such places more frequent, and uneven: `" A\n"` may be one token and `" C\n"` two, so that the
 letters of a multiple-choice question are read off different tokens.
 """
 
@@ -230,11 +230,12 @@ def boundaries(tokenizer: Tokenizer, texts: Sequence[bytes]) -> Boundaries:
             total + Places(int(mask.sum()), int((mask & torn).sum()))
             for total, mask in zip(totals, kinds, strict=True)
         ]
-        words = np.flatnonzero(kinds[2] & torn)
+        ends = np.flatnonzero(kinds[2] & torn)
         # One from the middle of each text, so that examples are of different kinds.
-        if len(words) and len(examples) < EXAMPLES:
-            examples.append(_example(tokenizer, text, whole, int(words[len(words) // 2]) + 1))
-    return Boundaries(*totals, excerpts=len(texts), examples=tuple(examples))
+        if len(ends) and len(examples) < EXAMPLES:
+            examples.append(_example(tokenizer, text, whole, int(ends[len(ends) // 2]) + 1))
+    every, characters, words, spaces = totals
+    return Boundaries(every, characters, words, spaces, len(texts), tuple(examples))
 
 
 def _torn(tokenizer: Tokenizer, text: bytes, whole: NDArray[np.uint32]) -> Iterator[bool]:

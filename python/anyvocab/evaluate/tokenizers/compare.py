@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -35,12 +36,15 @@ if TYPE_CHECKING:
     from anyvocab.evaluate.domains import Domain
     from anyvocab.evaluate.tokenizers.boundaries import Boundaries
     from anyvocab.evaluate.tokenizers.cost import EncodingSpeed
+    from anyvocab.evaluate.tokenizers.fairness import Fairness
     from anyvocab.evaluate.tokenizers.shapes import Shapes
 
 __all__ = ["compare_tokenizers", "open_tokenizers"]
 
 EXCERPTS = 64
 EXCERPT_BYTES = 1024
+
+_Counted: TypeAlias = DomainTokens | TokenizerScore
 
 Report = Callable[[str, str, int, int], None]
 """Is told the tokenizer, what is being done, how much of it is done, and of how much."""
@@ -58,7 +62,7 @@ def compare_tokenizers(
     threads: int | None = None,
     progress: Report | None = None,
 ) -> TokenizerComparison:
-    """Return how several tokenizers treat the same texts.
+    r"""Return how several tokenizers treat the same texts.
 
     Everything here is about tokens, so nothing of it says how good a model will be: fewer tokens
     are cheaper, not better. For models there is :func:`anyvocab.evaluate_models`.
@@ -86,7 +90,7 @@ def compare_tokenizers(
         AnyvocabError: A tokenizer cannot be loaded.
 
     >>> import anyvocab as av
-    >>> texts = {"code": ["def f(x):\\n    return x\\n"], "prose": ["It was a dark night."]}
+    >>> texts = {"code": ["def f(x):\n    return x\n"], "prose": ["It was a dark night."]}
     >>> found = av.compare_tokenizers(["pico:code-4k", "pico:code-2k"], texts, passes=0)
     >>> [one.name for one in found.tokenizers], found["pico:code-4k"].domains[0].bytes
     (['pico:code-4k', 'pico:code-2k'], 23)
@@ -105,10 +109,14 @@ def compare_tokenizers(
         samples=_samples(domains, excerpts),
         passes=passes,
         threads=threads,
-        progress=progress or (lambda tokenizer, step, done, total: None),
+        progress=progress or _say_nothing,
     )
     judged = [judge.score(name, one) for name, one in opened.items()]
     return judge.finish([score for score, _ in judged], [units for _, units in judged])
+
+
+def _say_nothing(tokenizer: str, step: str, done: int, total: int) -> None:
+    del tokenizer, step, done, total
 
 
 def open_tokenizers(tokenizers: Mapping[str, object] | Iterable[object]) -> dict[str, Tokenizer]:
@@ -134,7 +142,10 @@ def open_tokenizers(tokenizers: Mapping[str, object] | Iterable[object]) -> dict
 
 def _name_of(source: object) -> str:
     if isinstance(source, str | os.PathLike):
-        return _label(os.fsdecode(source))
+        path = Path(source)
+        # These names say nothing; the folder's does.
+        plain = path.is_file() and path.stem in {"tokenizer", "spiece", "sentencepiece.bpe"}
+        return _label(os.fsdecode(path.resolve().parent if plain else source))
     return f"{source.model_type} tokenizer" if isinstance(source, Tokenizer) else "tokenizer"
 
 
@@ -143,9 +154,9 @@ def _samples(domains: Sequence[Domain], count: int) -> list[bytes]:
     if not count:
         return []
     each = max(1, count // len(domains))
-    return [
-        one for domain in domains for one in excerpts(domain.documents, each, EXCERPT_BYTES)
-    ][: max(count, len(domains))]
+    return [one for domain in domains for one in excerpts(domain.documents, each, EXCERPT_BYTES)][
+        : max(count, len(domains))
+    ]
 
 
 @dataclass(frozen=True)
@@ -192,12 +203,17 @@ class _Judge:
             scaffolds=find_scaffolds(tokenizer, counts),
             letters=answer_letters(tokenizer),
             boundaries=self._boundaries(name, tokenizer),
-            fairness=None if self.languages is None else fairness(tokenizer, self.languages),
+            fairness=self._fairness(tokenizer),
             speed=self._speed(name, tokenizer, documents),
             cost=model_cost(len(vocabulary), int(counts.sum()) / size, self.shape),
             notes=tuple(_notes(domains, len(documents))),
         )
         return score, units
+
+    def _fairness(self, tokenizer: Tokenizer) -> Fairness | None:
+        if self.languages is None:
+            return None
+        return fairness(tokenizer, self.languages, threads=self.threads)
 
     def _boundaries(self, name: str, tokenizer: Tokenizer) -> Boundaries | None:
         if not self.samples:
@@ -262,7 +278,7 @@ class _Judge:
         for one in drawn[1:]:
             whole = whole + one
         finished = []
-        differences = []
+        differences: list[TokenDifference] = []
         for m, score in enumerate(scores):
             domains = tuple(
                 replace(one, interval=draw.interval(draw.bytes_per_token(m), level))
@@ -297,7 +313,8 @@ def _differences(
         drawn: Of each domain and of all.
         level: Of the intervals.
     """
-    places = [*zip(score.domains, baseline.domains, strict=True), (score, baseline)]
+    pairs = zip(score.domains, baseline.domains, strict=True)
+    places: list[tuple[_Counted, _Counted]] = [*pairs, (score, baseline)]
     for (mine, theirs), draw in zip(places, drawn, strict=True):
         gain = draw.bytes_per_token(number) - draw.bytes_per_token(0)
         ratio = draw.sums[number] / np.maximum(draw.sums[0], 1)
@@ -321,7 +338,9 @@ def _unit_sizes(domain: Domain, block: int) -> NDArray[np.int64]:
     if _unit(domain) == "documents":
         return np.array([len(one) for one in domain.documents], dtype=np.int64)
     sizes = [
-        min(block, len(one) - start) for one in domain.documents for start in range(0, len(one), block)
+        min(block, len(one) - start)
+        for one in domain.documents
+        for start in range(0, len(one), block)
     ]
     return np.array(sizes, dtype=np.int64)
 

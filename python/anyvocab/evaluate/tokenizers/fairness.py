@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Fairness", "LanguageCost", "fairness", "gini", "parallel_texts"]
 
+UNKNOWN_SHARE = 0.01  # of a language's tokens: with more, its text is not really encoded
+
 
 @dataclass(frozen=True)
 class LanguageCost:
@@ -25,14 +27,17 @@ class LanguageCost:
         language: Its name.
         bytes: Length of the text in it.
         tokens: How many tokens it becomes.
+        unknown: How many of them are the unknown token.
         premium: Tokens over those of the language with the fewest: 2.0 is twice the price, and
-            half the text in the same context.
+            half the text in the same context. None where over `UNKNOWN_SHARE` of the tokens are
+            unknown: few tokens are no merit then.
     """
 
     language: str
     bytes: int
     tokens: int
-    premium: float
+    unknown: int
+    premium: float | None
 
     @property
     def bytes_per_token(self) -> float:
@@ -46,27 +51,30 @@ class Fairness:
 
     Attributes:
         languages: In the order that they were given.
-        gini: Gini coefficient of the languages' tokens: 0 when all cost the same, towards 1 when
-            one language bears all the cost.
+        gini: Gini coefficient of the tokens of the languages that have a premium: 0 when all cost
+            the same, towards 1 when one language bears all the cost.
     """
 
     languages: tuple[LanguageCost, ...]
     gini: float
 
     @property
-    def worst(self) -> LanguageCost:
-        """The language with the most tokens, the first of them."""
-        return max(self.languages, key=lambda one: one.tokens)
+    def worst(self) -> LanguageCost | None:
+        """The language with the highest premium, the first of them; None where none has one."""
+        known = [one for one in self.languages if one.premium is not None]
+        return max(known, key=lambda one: one.tokens, default=None)
 
     @property
-    def best(self) -> LanguageCost:
-        """The language with the fewest tokens, the first of them."""
-        return min(self.languages, key=lambda one: one.tokens)
+    def best(self) -> LanguageCost | None:
+        """The language with the lowest premium, the first of them; None where none has one."""
+        known = [one for one in self.languages if one.premium is not None]
+        return min(known, key=lambda one: one.tokens, default=None)
 
     @property
-    def mean_premium(self) -> float:
-        """The mean of the languages' premiums; 1 when all cost the same."""
-        return sum(one.premium for one in self.languages) / len(self.languages)
+    def mean_premium(self) -> float | None:
+        """The mean of the premiums; 1 when all cost the same, None where there is none."""
+        known = [one.premium for one in self.languages if one.premium is not None]
+        return sum(known) / len(known) if known else None
 
 
 def gini(values: Sequence[float]) -> float:
@@ -120,7 +128,9 @@ def parallel_texts(texts: Mapping[str, Text | Iterable[Text]]) -> dict[str, list
     return found
 
 
-def fairness(tokenizer: Tokenizer, texts: Mapping[str, Sequence[bytes]]) -> Fairness:
+def fairness(
+    tokenizer: Tokenizer, texts: Mapping[str, Sequence[bytes]], *, threads: int | None = None
+) -> Fairness:
     """Return what the same texts cost in every language.
 
     Source: Petrov et al., arXiv:2305.15425: the *premium* of a language is the number of tokens of
@@ -131,27 +141,37 @@ def fairness(tokenizer: Tokenizer, texts: Mapping[str, Sequence[bytes]]) -> Fair
     Args:
         tokenizer: The tokenizer; the spelling of a special token is text.
         texts: Language to texts, the same content in all of them.
+        threads: Of encoding; all when left out.
 
     Raises:
         InvalidValue: A language becomes no token at all.
     """
-    tokens = {
-        name: sum(tokenizer.count(one, specials="text") for one in several)
-        for name, several in texts.items()
-    }
-    for name, count in tokens.items():
-        if not count:
+    unknown = np.array(tokenizer.vocabulary.ids_of_role("unk"), dtype=np.uint32)
+    tokens: dict[str, int] = {}
+    strange: dict[str, int] = {}
+    for name, several in texts.items():
+        ids = tokenizer.encode_batch(several, specials="text", threads=threads).ids
+        if not len(ids):
             raise errors.build(
                 errors.InvalidValue,
                 f"{name!r} becomes no token: the tokenizer drops all of it",
                 field="parallel",
                 fix="leave the language out",
             )
-    least = min(tokens.values())
+        tokens[name] = len(ids)
+        strange[name] = int(np.isin(ids, unknown).sum())
+    known = [n for name, n in tokens.items() if strange[name] <= UNKNOWN_SHARE * n]
+    least = min(known, default=0)
     return Fairness(
         languages=tuple(
-            LanguageCost(name, sum(map(len, texts[name])), count, count / least)
-            for name, count in tokens.items()
+            LanguageCost(
+                language=name,
+                bytes=sum(map(len, texts[name])),
+                tokens=n,
+                unknown=strange[name],
+                premium=n / least if strange[name] <= UNKNOWN_SHARE * n else None,
+            )
+            for name, n in tokens.items()
         ),
-        gini=gini(list(tokens.values())),
+        gini=gini(known),
     )

@@ -192,9 +192,9 @@ class TokenizerComparison:
         )
 
     def to_dict(self) -> dict[str, object]:
-        """Return everything as plain data for JSON; numbers are not rounded.
+        r"""Return everything as plain data for JSON; numbers are not rounded.
 
-        Bytes become text, with what is no UTF-8 as `\\xNN`; intervals become [low, high].
+        Bytes become text, with what is no UTF-8 as `\xNN`; intervals become [low, high].
         """
         return {
             "format_version": FORMAT_VERSION,

@@ -41,11 +41,7 @@ class Shapes:
 @lru_cache(maxsize=1 << 14)
 def is_word_character(character: str) -> bool:
     """Return whether a character is a letter, a digit, a mark on one, or a part of a character."""
-    return (
-        character.isalnum()
-        or character == _UNKNOWN
-        or unicodedata.category(character)[0] == "M"
-    )
+    return character.isalnum() or character == _UNKNOWN or unicodedata.category(character)[0] == "M"
 
 
 def words_of(token: bytes) -> int:
