@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from anyvocab.cli import complete, demo, doctor, ensemble, infill, score
+from anyvocab.cli import compare, complete, demo, doctor, ensemble, infill, score
 from anyvocab.cli import eval as eval_
 from anyvocab.cli import inspect as inspect_
 from anyvocab.cli import swap as swap_
@@ -108,6 +108,7 @@ for _name, _command in (
     ("doctor", doctor.command),
     ("swap", swap_.command),
     ("eval", eval_.command),
+    ("compare", compare.command),
     ("complete", complete.command),
     ("score", score.command),
     ("infill", infill.command),

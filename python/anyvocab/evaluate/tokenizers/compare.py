@@ -17,7 +17,7 @@ from anyvocab.evaluate.models import _label
 from anyvocab.evaluate.scoring import token_ends
 from anyvocab.evaluate.tokenizers.boundaries import answer_letters, boundaries, excerpts
 from anyvocab.evaluate.tokenizers.cost import ModelShape, encoding_speed, model_cost
-from anyvocab.evaluate.tokenizers.fairness import fairness, parallel_texts
+from anyvocab.evaluate.tokenizers.fairness import fairness, parallel_texts, unknown_bytes
 from anyvocab.evaluate.tokenizers.parts import find_scaffolds
 from anyvocab.evaluate.tokenizers.results import (
     DomainText,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from anyvocab.evaluate.tokenizers.fairness import Fairness
     from anyvocab.evaluate.tokenizers.shapes import Shapes
 
-__all__ = ["compare_tokenizers", "open_tokenizers"]
+__all__ = ["compare_tokenizers", "name_of", "open_tokenizers"]
 
 EXCERPTS = 64
 EXCERPT_BYTES = 1024
@@ -131,7 +131,7 @@ def open_tokenizers(tokenizers: Mapping[str, object] | Iterable[object]) -> dict
     if isinstance(tokenizers, Mapping):
         named = [(str(name), source) for name, source in tokenizers.items()]
     else:
-        named = [(_name_of(source), source) for source in tokenizers]
+        named = [(name_of(source), source) for source in tokenizers]
     if not named:
         raise errors.build(errors.InvalidValue, "there is no tokenizer", field="tokenizers")
     found: dict[str, Tokenizer] = {}
@@ -140,7 +140,8 @@ def open_tokenizers(tokenizers: Mapping[str, object] | Iterable[object]) -> dict
     return found
 
 
-def _name_of(source: object) -> str:
+def name_of(source: object) -> str:
+    """Return what results call a tokenizer: the last part of a path that says something."""
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         # These names say nothing; the folder's does.
@@ -255,6 +256,7 @@ class _Judge:
                 for row, text in zip(rows, domain.documents, strict=True)
             ),
             unknown=int(counts[unknown].sum()),
+            unknown_bytes=unknown_bytes(tokenizer, domain.documents, rows.ids),
             words=word_counts(counts, shapes),
             interval=None,
         )
@@ -378,10 +380,11 @@ def _notes(domains: Sequence[DomainTokens], documents: int) -> list[str]:
             f"{changed} of {documents} documents do not come back from their tokens: what the "
             "tokenizer dropped or changed needs no token, so its numbers look better than they are"
         )
-    unknown = sum(one.unknown for one in domains)
-    if unknown:
-        tokens = sum(one.tokens for one in domains)
+    lost = sum(one.unknown_bytes for one in domains)
+    if lost:
+        share = lost / sum(one.bytes for one in domains)
         notes.append(
-            f"{unknown} of {tokens} tokens are the unknown token, which stands for any text"
+            f"{lost} bytes ({share:.1%}) become the unknown token, which may stand for any length "
+            "of text: where they are many, bytes per token say nothing"
         )
     return notes

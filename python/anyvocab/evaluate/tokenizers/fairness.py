@@ -12,11 +12,13 @@ from anyvocab import errors
 from anyvocab.tokenizer import Text, _bytes
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from anyvocab.tokenizer import Tokenizer
 
-__all__ = ["Fairness", "LanguageCost", "fairness", "gini", "parallel_texts"]
+__all__ = ["Fairness", "LanguageCost", "fairness", "gini", "parallel_texts", "unknown_bytes"]
 
-UNKNOWN_SHARE = 0.01  # of a language's tokens: with more, its text is not really encoded
+UNKNOWN_SHARE = 0.01  # of a text's bytes: with more, it is not really encoded
 
 
 @dataclass(frozen=True)
@@ -27,16 +29,16 @@ class LanguageCost:
         language: Its name.
         bytes: Length of the text in it.
         tokens: How many tokens it becomes.
-        unknown: How many of them are the unknown token.
+        unknown_bytes: How many bytes of the text became the unknown token.
         premium: Tokens over those of the language with the fewest: 2.0 is twice the price, and
-            half the text in the same context. None where over `UNKNOWN_SHARE` of the tokens are
+            half the text in the same context. None where over `UNKNOWN_SHARE` of the bytes are
             unknown: few tokens are no merit then.
     """
 
     language: str
     bytes: int
     tokens: int
-    unknown: int
+    unknown_bytes: int
     premium: float | None
 
     @property
@@ -146,9 +148,8 @@ def fairness(
     Raises:
         InvalidValue: A language becomes no token at all.
     """
-    unknown = np.array(tokenizer.vocabulary.ids_of_role("unk"), dtype=np.uint32)
     tokens: dict[str, int] = {}
-    strange: dict[str, int] = {}
+    lost: dict[str, int] = {}
     for name, several in texts.items():
         ids = tokenizer.encode_batch(several, specials="text", threads=threads).ids
         if not len(ids):
@@ -159,19 +160,33 @@ def fairness(
                 fix="leave the language out",
             )
         tokens[name] = len(ids)
-        strange[name] = int(np.isin(ids, unknown).sum())
-    known = [n for name, n in tokens.items() if strange[name] <= UNKNOWN_SHARE * n]
-    least = min(known, default=0)
+        lost[name] = unknown_bytes(tokenizer, several, ids)
+    sizes = {name: sum(map(len, several)) for name, several in texts.items()}
+    known = {name: n for name, n in tokens.items() if lost[name] <= UNKNOWN_SHARE * sizes[name]}
+    least = min(known.values(), default=0)
     return Fairness(
         languages=tuple(
-            LanguageCost(
-                language=name,
-                bytes=sum(map(len, texts[name])),
-                tokens=n,
-                unknown=strange[name],
-                premium=n / least if strange[name] <= UNKNOWN_SHARE * n else None,
-            )
+            LanguageCost(name, sizes[name], n, lost[name], n / least if name in known else None)
             for name, n in tokens.items()
         ),
-        gini=gini(known),
+        gini=gini(list(known.values())),
     )
+
+
+def unknown_bytes(tokenizer: Tokenizer, texts: Sequence[bytes], ids: NDArray[np.uint32]) -> int:
+    """Return how many bytes of texts the unknown token stands for.
+
+    Args:
+        tokenizer: The tokenizer.
+        texts: The texts.
+        ids: Those of all texts; where none is unknown, the texts are not encoded again.
+    """
+    unknown = np.array(tokenizer.vocabulary.ids_of_role("unk"), dtype=np.uint32)
+    if not np.isin(ids, unknown).any():
+        return 0
+    found = 0
+    for one in texts:
+        encoding = tokenizer.encode_with_offsets(one, specials="text")
+        spans = encoding.offsets[np.isin(encoding.ids, unknown)]
+        found += int((spans[:, 1] - spans[:, 0]).sum())
+    return found

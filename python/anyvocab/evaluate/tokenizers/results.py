@@ -6,6 +6,8 @@ import json
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING
 
+from anyvocab.evaluate.tokenizers.fairness import UNKNOWN_SHARE
+
 if TYPE_CHECKING:
     from anyvocab.evaluate.bootstrap import Bootstrap, Interval
     from anyvocab.evaluate.tokenizers.boundaries import AnswerLetters, Boundaries
@@ -54,6 +56,7 @@ class DomainTokens:
         changed: Documents that do not come back from their tokens: a normalizer changed them, so
             that their tokens say less than those of other tokenizers.
         unknown: How many tokens are the unknown token.
+        unknown_bytes: How many bytes of the texts they stand for.
         words: Ids and tokens by how many words they touch.
         interval: Of the bytes per token; None where there are too few units to draw.
     """
@@ -64,6 +67,7 @@ class DomainTokens:
     tokens_per_word: float
     changed: int
     unknown: int
+    unknown_bytes: int
     words: WordCounts
     interval: Interval | None
 
@@ -71,6 +75,14 @@ class DomainTokens:
     def bytes_per_token(self) -> float:
         """Total bytes over total tokens: higher is better."""
         return self.bytes / self.tokens
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether no more than `UNKNOWN_SHARE` of the bytes became the unknown token.
+
+        Otherwise few tokens are no merit: an unknown token may stand for any length of text.
+        """
+        return self.unknown_bytes <= UNKNOWN_SHARE * self.bytes
 
 
 @dataclass(frozen=True)
@@ -125,6 +137,12 @@ class TokenizerScore:
     def bytes_per_token(self) -> float:
         """Total bytes over total tokens: every byte counts the same, whatever its domain."""
         return self.bytes / self.tokens
+
+    @property
+    def is_encoded(self) -> bool:
+        """As :attr:`DomainTokens.is_encoded`, of all texts together."""
+        unknown = sum(one.unknown_bytes for one in self.domains)
+        return unknown <= UNKNOWN_SHARE * self.bytes
 
 
 @dataclass(frozen=True)
@@ -213,8 +231,8 @@ class TokenizerComparison:
 
 # Numbers that follow from an object's own and that a reader of JSON should not have to work out.
 _DERIVED = {
-    "TokenizerScore": ("bytes", "tokens", "bytes_per_token"),
-    "DomainTokens": ("bytes_per_token",),
+    "TokenizerScore": ("bytes", "tokens", "bytes_per_token", "is_encoded"),
+    "DomainTokens": ("bytes_per_token", "is_encoded"),
     "WordCounts": ("shares",),
     "Usage": ("unused", "mean_bytes"),
     "Scaffold": ("kept",),
