@@ -117,7 +117,12 @@ def summary(scores: Sequence[TokenizerScore]) -> list[tuple[str, list[str]]]:
         ),
         row(
             f"tokens against {first.name}",
-            (f"{one.tokens / first.tokens - 1:+.1%}" if one is not first else "" for one in scores),
+            (
+                f"{one.tokens / first.tokens - 1:+.1%}"
+                if one is not first and one.is_encoded and first.is_encoded
+                else ""
+                for one in scores
+            ),
         ),
         row(
             "tokens of two words or more",
@@ -147,7 +152,7 @@ def summary(scores: Sequence[TokenizerScore]) -> list[tuple[str, list[str]]]:
         rows.append(
             row(
                 "Gini of the languages",
-                ("–" if one.fairness is None else f"{one.fairness.gini:.3f}" for one in scores),
+                (_gini(one) for one in scores),
             )
         )
     if any(one.speed is not None for one in scores):
@@ -161,6 +166,15 @@ def summary(scores: Sequence[TokenizerScore]) -> list[tuple[str, list[str]]]:
             )
         )
     return rows
+
+
+def _gini(score: TokenizerScore) -> str:
+    found = score.fairness
+    if found is None:
+        return "–"
+    judged = sum(one.premium is not None for one in found.languages)
+    note = "" if judged == len(found.languages) else f" ({judged} of {len(found.languages)})"
+    return f"{found.gini:.3f}{note}"
 
 
 def _letters(score: TokenizerScore) -> str:
@@ -281,7 +295,7 @@ def _differences(comparison: TokenizerComparison) -> str:
             low=min(ends) - room,
             high=max(ends) + room,
             unit=f"tokens against {baseline}, %",
-            form="+.0f",
+            form="+",
             line=0.0,
         ),
         f"<details><summary>The numbers</summary>{table(columns, body, numbers=(2, 3, 4))}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -144,7 +145,7 @@ def dots(
     low: float,
     high: float,
     unit: str,
-    form: str = ".1f",
+    form: str = "",
     line: float | None = None,
 ) -> str:
     """Return rows of dots over one axis, thin lines for their intervals.
@@ -154,7 +155,7 @@ def dots(
         low: Where the axis begins.
         high: Where it ends.
         unit: What it counts, under it.
-        form: How its numbers are written.
+        form: How its numbers are written, besides their digits.
         line: Where a line stands through all rows; None for nowhere.
     """
     width, left, tall = 720, 190, 24
@@ -167,12 +168,11 @@ def dots(
 
     parts = []
     bottom = tall * len(rows) + 6
-    for i in range(5):
-        value = low + span * i / 4
+    for value in _ticks(low, high):
         parts.append(
             f'<line x1="{place(value):.1f}" x2="{place(value):.1f}" y1="4" y2="{bottom}"/>'
             f'<text x="{place(value):.1f}" y="{bottom + 15}" text-anchor="middle">'
-            f"{value:{form}}</text>"
+            f"{value:{form}g}</text>"
         )
     if line is not None:
         parts.append(
@@ -249,3 +249,13 @@ def columns(series: Sequence[tuple[str, Sequence[tuple[str, float]]]], *, unit: 
         f'<svg class="chart" viewBox="0 0 {width} {height}" role="img">'
         f"<title>{text(', '.join(name for name, _ in series))}</title>{''.join(parts)}</svg>"
     )
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Return round numbers between two others, four to eight of them."""
+    span = (high - low) or 1.0
+    power = 10.0 ** math.floor(math.log10(span))
+    step = next(one * power for one in (0.2, 0.5, 1.0, 2.0) if span / (one * power) < 8)
+    first = math.ceil(low / step - 1e-9)
+    # Rounded, since 3 * 0.1 is not 0.3.
+    return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
