@@ -271,7 +271,8 @@ def fairness_html(scores: Sequence[TokenizerScore], colours: str, origin: str) -
         [
             f'<p class="soft">{where}The premium of a language is its tokens over those of the '
             "language that the tokenizer treats best: 2 is twice the price and half the text in "
-            "the same context. A language has none when over 1 % of it become the unknown token.</p>",
+            "the same context. A language has none when over 1 % of it becomes the unknown "
+            "token.</p>",
             legend(
                 [one.name for _, one, _ in found], [colours[n % len(colours)] for n, _, _ in found]
             )

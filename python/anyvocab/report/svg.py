@@ -166,14 +166,13 @@ def dots(
     def place(value: float) -> float:
         return left + room * max(0.0, min(1.0, (value - low) / span))
 
-    parts = []
     bottom = tall * len(rows) + 6
-    for value in _ticks(low, high):
-        parts.append(
-            f'<line x1="{place(value):.1f}" x2="{place(value):.1f}" y1="4" y2="{bottom}"/>'
-            f'<text x="{place(value):.1f}" y="{bottom + 15}" text-anchor="middle">'
-            f"{value:{form}g}</text>"
-        )
+    parts = [
+        f'<line x1="{place(value):.1f}" x2="{place(value):.1f}" y1="4" y2="{bottom}"/>'
+        f'<text x="{place(value):.1f}" y="{bottom + 15}" text-anchor="middle">'
+        f"{value:{form}g}</text>"
+        for value in _ticks(low, high)
+    ]
     if line is not None:
         parts.append(
             f'<rect x="{place(line) - 0.75:.1f}" y="4" width="1.5" height="{bottom - 4}" '
