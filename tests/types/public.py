@@ -45,6 +45,11 @@ assert_type((score.bits_per_byte, score.bytes, score.tokens), tuple[float, int, 
 assert_type(av.compression(tok, ["a"]), av.Compression)
 assert_type(av.compression("pico:code-4k", ["a"]).bytes_per_token, float)
 
+compared = av.compare_tokenizers({"a": tok, "b": "pico:code-2k"}, {"x": ["a", b"b"]}, passes=0)
+assert_type(compared, av.TokenizerComparison)
+assert_type(compared["a"].bytes_per_token, float)
+assert_type(compared.to_json(), str)
+
 lm = av.ByteLM.load("pico:code-4k", law="canonical")
 assert_type(lm, av.ByteLM)
 assert_type(lm.start([av.Ids([1]), b"x"]), av.ByteState)

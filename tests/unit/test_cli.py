@@ -36,7 +36,7 @@ def test_help_names_every_command() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "inspect", "doctor", "complete", "score", "infill", "ensemble"]
+    "command", ["demo", "inspect", "doctor", "compare", "complete", "score", "infill", "ensemble"]
 )
 def test_every_command_has_help_and_json(command: str) -> None:
     done = run(command, "--help")

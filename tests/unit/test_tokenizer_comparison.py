@@ -11,6 +11,7 @@ from dataclasses import asdict
 from html.parser import HTMLParser
 from itertools import pairwise, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ from anyvocab.report.tokenizer_report import example_cuts, tokenizer_report
 from anyvocab.testing import merged_tokenizer, tiny_tokenizer
 
 HE, LL, HELL, SPACE_HELL = 256, 257, 258, 259
-QUICK = {"passes": 0, "excerpts": 4}
+QUICK: dict[str, Any] = {"passes": 0, "excerpts": 4}
 
 
 def loaded(document: dict[str, object]) -> av.Tokenizer:
@@ -226,7 +227,7 @@ def test_an_unreachable_token_is_in_no_encoding_of_any_short_text() -> None:
 
 
 def begins(tokenizer: av.Tokenizer, text: bytes, place: int) -> bool:
-    start = tokenizer.encode(text[:place], specials="text").tolist()
+    start: list[int] = tokenizer.encode(text[:place], specials="text").tolist()
     whole: list[int] = tokenizer.encode(text, specials="text").tolist()
     return whole[: len(start)] == start
 
@@ -442,10 +443,10 @@ def test_the_json_has_the_members_it_is_known_for(
     ],
 )
 def test_what_cannot_be_compared_is_refused(
-    arguments: tuple[list[str], list[str]], options: dict[str, object], message: str
+    arguments: tuple[list[str], list[str]], options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(av.InvalidValue, match=re.escape(message)):
-        av.compare_tokenizers(*arguments, **options)  # type: ignore[arg-type]
+        av.compare_tokenizers(*arguments, **options)
 
 
 def test_a_domain_that_becomes_no_token_is_refused(with_unknown: av.Tokenizer) -> None:
@@ -498,14 +499,18 @@ def test_every_part_of_a_page_says_a_number_of_the_comparison(
     texts = [f"hello of the A\n{'hell ' * n}" for n in range(20)]
     found = av.compare_tokenizers({"t": plain, "s": superword}, texts, **QUICK)
     html = compare_page(found, {})
+    score = found["s"]
+    assert score.interval is not None
+    assert score.boundaries is not None
+    ends = score.boundaries.words
     for value in (
-        f"{found['s'].bytes_per_token:.3f}",
-        f"{found['s'].interval.low:.3f} to {found['s'].interval.high:.3f}",
+        f"{score.bytes_per_token:.3f}",
+        f"{score.interval.low:.3f} to {score.interval.high:.3f}",
         f"{found.differences[0].tokens:+.1%}",
-        f"{found['s'].usage.words.shares[2]:.1%}",
-        f"{found['s'].boundaries.words.torn:,} of {found['s'].boundaries.words.count:,}",
+        f"{score.usage.words.shares[2]:.1%}",
+        f"{ends.torn:,} of {ends.count:,}",
         "only BCD",
-        f"{found['s'].cost.rows:,}",
+        f"{score.cost.rows:,}",
     ):
         assert value in html, value
 

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anyvocab.cli.inspect import _other
-from anyvocab.cli.output import ExitCode, JsonOption, Output, PatternOption, printable
+from anyvocab.cli.output import (
+    ExitCode,
+    FieldOption,
+    HtmlOption,
+    JsonOption,
+    Output,
+    PatternOption,
+    TextsOption,
+    printable,
+)
 from anyvocab.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -34,15 +43,7 @@ def command(
             show_default=False,
         ),
     ],
-    text: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FILES",
-            help="A text: a file, a folder, a pattern, or NAME=PLACE for one domain of many files. "
-            "Every file is a domain. May be given several times.",
-            show_default=False,
-        ),
-    ] = None,
+    text: TextsOption = None,
     parallel: Annotated[
         Path | None,
         typer.Option(
@@ -60,9 +61,7 @@ def command(
             min=1, metavar="BYTES", help="Read so many bytes of each domain.", show_default=False
         ),
     ] = None,
-    field: Annotated[str, typer.Option(help="The member of a .jsonl line that is its text.")] = (
-        "text"
-    ),
+    field: FieldOption = "text",
     block: Annotated[
         int,
         typer.Option(
@@ -81,12 +80,7 @@ def command(
         str | None,
         typer.Option(help="A text that the page shows cut into tokens.", show_default=False),
     ] = None,
-    html: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write a self-contained page.", dir_okay=False, writable=True, show_default=False
-        ),
-    ] = None,
+    html: HtmlOption = None,
     pattern: PatternOption = None,
     json: JsonOption = False,
 ) -> ExitCode:

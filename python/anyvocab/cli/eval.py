@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anyvocab.cli.byte_options import DeviceOption, DtypeOption, LawOption
-from anyvocab.cli.output import ExitCode, JsonOption, Output, printable
+from anyvocab.cli.output import (
+    ExitCode,
+    FieldOption,
+    HtmlOption,
+    JsonOption,
+    Output,
+    TextsOption,
+    printable,
+)
 from anyvocab.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -30,15 +38,7 @@ def command(
             show_default=False,
         ),
     ],
-    text: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FILES",
-            help="A text: a file, a folder, a pattern, or NAME=PLACE for one domain of many files. "
-            "Every file is a domain. May be given several times.",
-            show_default=False,
-        ),
-    ] = None,
+    text: TextsOption = None,
     against: Annotated[
         str | None,
         typer.Option(
@@ -56,9 +56,7 @@ def command(
             show_default=False,
         ),
     ] = None,
-    field: Annotated[str, typer.Option(help="The member of a .jsonl line that is its text.")] = (
-        "text"
-    ),
+    field: FieldOption = "text",
     window: Annotated[
         int | None,
         typer.Option(min=2, help="Ids a model sees at once; its own.", show_default=False),
@@ -106,12 +104,7 @@ def command(
         typer.Option(min=0, help="For --harness: solved examples before each.", show_default=False),
     ] = None,
     law: LawOption = "local",
-    html: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write a self-contained page.", dir_okay=False, writable=True, show_default=False
-        ),
-    ] = None,
+    html: HtmlOption = None,
     json: JsonOption = False,
 ) -> ExitCode:
     """Compare models by bits per byte on the same texts, whatever their tokenizers.

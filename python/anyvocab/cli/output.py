@@ -10,6 +10,7 @@ import json as json_
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,11 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ExitCode",
+    "FieldOption",
+    "HtmlOption",
     "JsonOption",
     "Output",
     "PatternOption",
     "RevisionOption",
     "SourceArgument",
+    "TextsOption",
     "harmless",
     "printable",
 ]
@@ -60,6 +64,24 @@ PatternOption = Annotated[
 ]
 RevisionOption = Annotated[
     str | None, typer.Option(help="For hub ids: a branch, tag or commit.", show_default=False)
+]
+
+
+TextsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FILES",
+        help="A text: a file, a folder, a pattern, or NAME=PLACE for one domain of many files. "
+        "Every file is a domain. May be given several times.",
+        show_default=False,
+    ),
+]
+FieldOption = Annotated[str, typer.Option(help="The member of a .jsonl line that is its text.")]
+HtmlOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write a self-contained page.", dir_okay=False, writable=True, show_default=False
+    ),
 ]
 
 
