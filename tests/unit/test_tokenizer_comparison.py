@@ -34,6 +34,7 @@ from anyvocab.evaluate.tokenizers.compare import _by_block
 from anyvocab.evaluate.tokenizers.parts import merge_parts, times_made
 from anyvocab.evaluate.tokenizers.shapes import shapes_of, words_of
 from anyvocab.report.compare_page import compare_page
+from anyvocab.report.compare_parts import mark
 from anyvocab.report.svg import Mark, dots
 from anyvocab.report.tokenizer_report import example_cuts, tokenizer_report
 from anyvocab.testing import merged_tokenizer, tiny_tokenizer
@@ -524,6 +525,13 @@ def test_dots_stand_where_their_values_are() -> None:
     circle = re.search(r'cx="([\d.]+)"', drawing)
     assert circle is not None
     assert float(circle[1]) == pytest.approx((left + right) / 2, abs=0.06)  # one decimal is written
+
+
+def test_an_eighth_tokenizer_is_a_diamond_of_the_first_ones_colour() -> None:
+    assert [mark(n, "x", 1.0).shape for n in (0, 6, 7)] == ["dot", "dot", "diamond"]
+    assert mark(7, "x", 1.0).css_class == mark(0, "x", 1.0).css_class
+    drawing = dots([("x", [mark(0, "a", 1.0), mark(7, "b", 2.0)])], low=0, high=3, unit="u")
+    assert (drawing.count("<circle"), drawing.count("rotate(45")) == (1, 1)
 
 
 def test_a_report_has_the_tokenizer_first(plain: av.Tokenizer, tmp_path: Path) -> None:

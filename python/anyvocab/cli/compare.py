@@ -327,6 +327,8 @@ def _print_tokens(output: Output, scores: Sequence[TokenizerScore]) -> None:
 
 
 def _print_cost(output: Output, comparison: TokenizerComparison) -> None:
+    from anyvocab.report.compare_parts import against
+
     scores, shape = comparison.tokenizers, comparison.shape
     first = scores[0]
     output.heading(
@@ -348,9 +350,9 @@ def _print_cost(output: Output, comparison: TokenizerComparison) -> None:
                 one.name,
                 one.cost.rows,
                 "" if one is first else f"{one.cost.rows - first.cost.rows:+}",
-                "" if one is first else f"{one.tokens / first.tokens - 1:+.1%}",
+                "" if one is first else against(one, first),
                 f"{one.cost.row_parameters / 1e6:.1f}",
-                f"{one.cost.flops / 1e6:.0f}",
+                f"{one.cost.flops / 1e6:.0f}" if one.is_encoded else "unknown",
                 "" if one.speed is None else f"{one.speed.megabytes_per_second:.1f}",
                 "" if one.speed is None else f"{one.speed.megabytes_per_cpu_second:.1f}",
             ]

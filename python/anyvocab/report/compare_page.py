@@ -6,17 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from anyvocab.report.compare_parts import (
+    against,
     boundaries_html,
     fairness_html,
     lengths_html,
     letters_html,
+    mark,
     model_html,
+    names_legend,
     tokens_html,
     words_html,
 )
 from anyvocab.report.inspect_page import cut_html
 from anyvocab.report.page import card, page, section, table, text
-from anyvocab.report.svg import Mark, dots, legend
+from anyvocab.report.svg import dots
 
 if TYPE_CHECKING:
     from anyvocab.evaluate.tokenizers import (
@@ -27,10 +30,9 @@ if TYPE_CHECKING:
     )
     from anyvocab.report.pieces import Cut
 
-__all__ = ["ALL", "COLOURS", "compare_page", "summary"]
+__all__ = ["ALL", "compare_page", "summary"]
 
 ALL = "all texts"
-COLOURS = "abcdegf"
 CARDS = 6
 
 
@@ -72,7 +74,7 @@ def compare_page(
         section("Length of tokens", lengths_html(scores)),
         section("Prompts that end inside a text", boundaries_html(scores)),
         section("The answer letter", letters_html(scores)),
-        section("The same content in other languages", fairness_html(scores, COLOURS, parallel))
+        section("The same content in other languages", fairness_html(scores, parallel))
         if any(one.fairness is not None for one in scores)
         else "",
         section("Rows that are not used", tokens_html(scores)),
@@ -117,12 +119,7 @@ def summary(scores: Sequence[TokenizerScore]) -> list[tuple[str, list[str]]]:
         ),
         row(
             f"tokens against {first.name}",
-            (
-                f"{one.tokens / first.tokens - 1:+.1%}"
-                if one is not first and one.is_encoded and first.is_encoded
-                else ""
-                for one in scores
-            ),
+            ("" if one is first else against(one, first) for one in scores),
         ),
         row(
             "tokens of two words or more",
@@ -210,7 +207,7 @@ def _compression(comparison: TokenizerComparison) -> str:
             if not one.is_encoded:
                 continue
             ends = None if one.interval is None else (one.interval.low, one.interval.high)
-            marks.append(Mark(scores[i].name, one.bytes_per_token, ends, _colour(i)))
+            marks.append(mark(i, scores[i].name, one.bytes_per_token, ends))
             top = max(top, one.bytes_per_token, ends[1] if ends else 0.0)
         rows.append((name, marks))
         known = [one.bytes_per_token for one in found if one.is_encoded]
@@ -223,7 +220,7 @@ def _compression(comparison: TokenizerComparison) -> str:
         f"small numbers: {comparison.bootstrap.level:.0%} intervals. Between languages the number "
         "also says how many bytes a script needs. Unknown: over 1 % of the bytes became "
         "the unknown token, so that few tokens are no merit.</p>",
-        _legend(scores),
+        names_legend(enumerate(one.name for one in scores)),
         dots(rows, low=0.0, high=top * 1.04 or 1.0, unit="bytes per token"),
         table(["", *(one.name for one in scores)], body, numbers=range(1, len(scores) + 1)),
     )
@@ -239,19 +236,11 @@ def _compressed(one: TokenizerScore | DomainTokens, best: float | None) -> str:
     return f"{shown}<br><small>{one.interval.low:.3f} to {one.interval.high:.3f}</small>"
 
 
-def _colour(number: int) -> str:
-    return COLOURS[number % len(COLOURS)]
-
-
-def _legend(scores: Sequence[TokenizerScore]) -> str:
-    return legend([one.name for one in scores], COLOURS) if len(scores) > 1 else ""
-
-
 def _differences(comparison: TokenizerComparison) -> str:
     if not comparison.differences:
         return ""
     scores = comparison.tokenizers
-    colour = {one.name: _colour(i) for i, one in enumerate(scores)}
+    number = {one.name: i for i, one in enumerate(scores)}
     grouped: dict[str, list[TokenDifference]] = {}
     for one in comparison.differences:
         if _is_sound(comparison, one) and (one.domain is not None or len(comparison.domains) > 1):
@@ -268,7 +257,7 @@ def _differences(comparison: TokenizerComparison) -> str:
         for one in several:
             interval = one.tokens_interval
             span = None if interval is None else (100 * interval.low, 100 * interval.high)
-            marks.append(Mark(one.tokenizer, 100 * one.tokens, span, colour[one.tokenizer]))
+            marks.append(mark(number[one.tokenizer], one.tokenizer, 100 * one.tokens, span))
             ends += [100 * one.tokens, *(span or ())]
             between = "" if span is None else f"{span[0]:+.1f} % to {span[1]:+.1f} %"
             body.append(
@@ -289,7 +278,7 @@ def _differences(comparison: TokenizerComparison) -> str:
         f'<p class="soft">Tokens for the same bytes, less those of {text(baseline)}; left of the '
         "line is fewer. Intervals come from the same draws for both, so an interval that leaves "
         "out 0 is a difference that other text of the same kind would show too.</p>",
-        legend([one.name for one in scores[1:]], [colour[one.name] for one in scores[1:]]),
+        names_legend(list(enumerate(one.name for one in scores))[1:]),
         dots(
             rows,
             low=min(ends) - room,

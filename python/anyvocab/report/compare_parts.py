@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from anyvocab.report.page import table, text
@@ -21,20 +21,43 @@ if TYPE_CHECKING:
     from anyvocab.evaluate.tokenizers.boundaries import Torn
 
 __all__ = [
+    "against",
     "boundaries_html",
+    "colour",
     "fairness_html",
     "lengths_html",
     "letters_html",
+    "mark",
     "model_html",
+    "names_legend",
     "tokens_html",
     "words_html",
 ]
 
+COLOURS = "abcdegf"
 WORDS = ("none", "1 word", "2", "3", "4 or more")
 WORD_COLOURS = "facbd"
 LAST_LENGTH = 24
 SHOWN = 12  # tokens of a list
 TORN = 6
+
+
+def colour(number: int) -> str:
+    """Return the colour of the tokenizer with a number."""
+    return COLOURS[number % len(COLOURS)]
+
+
+def mark(number: int, name: str, value: float, interval: tuple[float, float] | None = None) -> Mark:
+    """Return a tokenizer's mark in a chart: a dot, or a diamond once all colours are taken."""
+    shape = "dot" if number < len(COLOURS) else "diamond"
+    return Mark(name, value, interval, colour(number), shape)
+
+
+def names_legend(numbered: Iterable[tuple[int, str]]) -> str:
+    """Return the names of tokenizers with their colours, diamonds said; none for a single one."""
+    pairs = list(numbered)
+    names = [name if number < len(COLOURS) else f"{name} ◆" for number, name in pairs]
+    return legend(names, [colour(number) for number, _ in pairs]) if len(pairs) > 1 else ""
 
 
 def _bars(html: str) -> str:
@@ -234,7 +257,7 @@ def _verdict(one: AnswerLetters) -> str:
     return '<span class="good">all kept</span>' if one.verdict == "kept" else "all change"
 
 
-def fairness_html(scores: Sequence[TokenizerScore], colours: str, origin: str) -> str:
+def fairness_html(scores: Sequence[TokenizerScore], origin: str) -> str:
     """Return what the same content costs in every language."""
     found = [
         (number, one, one.fairness) for number, one in enumerate(scores) if one.fairness is not None
@@ -247,7 +270,7 @@ def fairness_html(scores: Sequence[TokenizerScore], colours: str, origin: str) -
         for number, one, fair in found:
             premium = fair.languages[i].premium
             if premium is not None:
-                marks.append(Mark(one.name, premium, None, colours[number % len(colours)]))
+                marks.append(mark(number, one.name, premium))
                 top = max(top, premium)
         rows.append((language, marks))
     body = []
@@ -273,11 +296,7 @@ def fairness_html(scores: Sequence[TokenizerScore], colours: str, origin: str) -
             "language that the tokenizer treats best: 2 is twice the price and half the text in "
             "the same context. A language has none when over 1 % of it becomes the unknown "
             "token.</p>",
-            legend(
-                [one.name for _, one, _ in found], [colours[n % len(colours)] for n, _, _ in found]
-            )
-            if len(found) > 1
-            else "",
+            names_legend((number, one.name) for number, one, _ in found),
             dots(rows, low=1.0, high=max(top * 1.03, 1.1), unit="premium"),
             table(columns, body, numbers=(1, 2, 5)),
         ]
@@ -345,11 +364,11 @@ def model_html(comparison: TokenizerComparison) -> str:
     """Return what encoding costs, and what the vocabulary costs in a model."""
     scores, shape = comparison.tokenizers, comparison.shape
     first = scores[0]
-    top = max(one.cost.flops for one in scores)
+    top = max((one.cost.flops for one in scores if one.is_encoded), default=1.0)
     rows = []
     for one in scores:
         cost = one.cost
-        fewer = "" if one is first else f"{one.tokens / first.tokens - 1:+.1%}"
+        fewer = "" if one is first else against(one, first)
         rows.append(
             [
                 text(one.name),
@@ -357,8 +376,8 @@ def model_html(comparison: TokenizerComparison) -> str:
                 "" if one is first else f"{cost.rows - first.cost.rows:+,}",
                 fewer,
                 f"{cost.row_parameters / 1e6:,.1f} M",
-                f"{cost.flops / 1e6:,.0f} M",
-                _cost_bar(cost.body_flops / top, cost.output_flops / top),
+                f"{cost.flops / 1e6:,.0f} M" if one.is_encoded else "unknown",
+                _cost_bar(cost.body_flops / top, cost.output_flops / top) if one.is_encoded else "",
             ]
         )
     columns = ["", "rows", "rows added", "tokens", "a matrix", "per byte", ""]
@@ -394,6 +413,13 @@ def model_html(comparison: TokenizerComparison) -> str:
             _bars(table(names, body, numbers=(1, 2, 3))),
         ]
     return "".join(html)
+
+
+def against(one: TokenizerScore, first: TokenizerScore) -> str:
+    """Return a tokenizer's tokens against the first one's, where both really encode the texts."""
+    if not one.is_encoded or not first.is_encoded:
+        return "unknown"
+    return f"{one.tokens / first.tokens - 1:+.1%}"
 
 
 def _cost_bar(body: float, output: float) -> str:

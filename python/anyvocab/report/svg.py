@@ -33,12 +33,14 @@ class Mark(NamedTuple):
         value: Where it stands.
         interval: The ends of a line through it; None for no line.
         css_class: Its colour.
+        shape: `dot` or `diamond`, for when there are not colours enough.
     """
 
     name: str
     value: float
     interval: tuple[float, float] | None
     css_class: str
+    shape: str = "dot"
 
 
 def bar(share: float, css_class: str = "a") -> str:
@@ -194,10 +196,15 @@ def dots(
                 )
         for mark in marks:
             title = f"{mark.name}, {label}: {mark.value:.3g}"
-            parts.append(
-                f'<circle class="{mark.css_class}" cx="{place(mark.value):.1f}" cy="{y:.1f}" '
-                f'r="5"><title>{text(title)}</title></circle>'
-            )
+            x = place(mark.value)
+            shape = f'<circle class="{mark.css_class}" cx="{x:.1f}" cy="{y:.1f}" r="5">'
+            if mark.shape == "diamond":
+                shape = (
+                    f'<rect class="{mark.css_class}" x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" '
+                    f'height="8" transform="rotate(45 {x:.1f} {y:.1f})">'
+                )
+            closing = "</rect>" if mark.shape == "diamond" else "</circle>"
+            parts.append(f"{shape}<title>{text(title)}</title>{closing}")
     parts.append(
         f'<text x="{left + room / 2:.1f}" y="{height - 4}" text-anchor="middle">{text(unit)}</text>'
     )
