@@ -283,6 +283,9 @@ def test_answer_letters_are_treated_unalike_by_a_superword(superword: av.Tokeniz
     assert (line.kept, line.verdict) == ("BCD", "mixed")
     assert line.tokens[:2] == ((b" A\n",), (b" ", b"B", b"\n"))
     assert (bracket.kept, bracket.verdict) == ("ABCD", "kept")
+    glued = loaded(merged_tokenizer([(letter, ".") for letter in "ABCD"]))
+    (stop,) = answer_letters(glued, [b"."])
+    assert (stop.kept, stop.verdict) == ("", "changed")
 
 
 def test_excerpts_are_pieces_between_characters() -> None:
@@ -321,6 +324,7 @@ def test_a_language_of_unknown_tokens_has_no_premium(with_unknown: av.Tokenizer)
     assert found.gini == gini([4, 6])
     score = av.compare_tokenizers({"w": with_unknown}, {"x": ["a b strange"]}, **QUICK)["w"]
     assert not score.is_encoded
+    assert not score.domains[0].is_encoded
     assert any("unknown token" in note for note in score.notes)
 
 
