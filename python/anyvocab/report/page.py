@@ -67,7 +67,8 @@ pre span { border-radius: .18rem; padding: .08em 0; box-decoration-break: clone;
   gap: 1rem; } .pair > div { min-width: 0; }
 svg { display: block; } svg.bar { width: 100%; height: .62rem; margin: .42rem 0 .1rem; }
 svg.bar + svg.bar { margin-top: .15rem; } svg.tall { height: 1.1rem; }
-svg.chart { width: 100%; max-width: 46rem; height: auto; } svg line { stroke: var(--line); }
+svg.chart { width: 100%; max-width: 46rem; height: auto; } svg.rows { min-width: 30rem; }
+svg line { stroke: var(--line); }
 svg text { fill: var(--soft); font-size: 12px; font-family: inherit; }
 .a { fill: var(--a); } .b { fill: var(--b); } .c { fill: var(--c); } .d { fill: var(--d); }
 .e { fill: var(--e); } .f { fill: var(--f); } .g { fill: var(--g); } .h { fill: var(--line); }
