@@ -227,6 +227,14 @@ def test_an_unreachable_token_is_in_no_encoding_of_any_short_text() -> None:
     assert not tokenizer.is_canonical([lost.id])
 
 
+def test_unreachable_tokens_are_those_that_are_not_the_encoding_of_their_bytes() -> None:
+    tokenizer = av.Tokenizer.load("pico:code-4k")
+    vocabulary = tokenizer.vocabulary
+    alone = [id for id in vocabulary.ids_of_kind("text") if not tokenizer.is_canonical([id])]
+    found = av.compare_tokenizers({"x": tokenizer}, ["x"], **QUICK)["x"].unreachable
+    assert found.count == len(alone) == 1
+
+
 def begins(tokenizer: av.Tokenizer, text: bytes, place: int) -> bool:
     start: list[int] = tokenizer.encode(text[:place], specials="text").tolist()
     whole: list[int] = tokenizer.encode(text, specials="text").tolist()
