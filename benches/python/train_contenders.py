@@ -105,7 +105,7 @@ class Tokenizers:
 
         return work
 
-    def merges(self, trained: Any, task: dict[str, Any]) -> Merges:
+    def merges(self, trained: Any, _: dict[str, Any]) -> Merges:
         return merges_of(trained.to_str())
 
 
@@ -120,7 +120,7 @@ class Gigatoken:
         source = gigatoken.TextFileSource(task["paths"])
         return lambda: gigatoken.train_bpe(source, task["vocab_size"], [])
 
-    def merges(self, trained: Any, task: dict[str, Any]) -> Merges:
+    def merges(self, trained: Any, _: dict[str, Any]) -> Merges:
         return [(bytes(left), bytes(right)) for left, right in trained[1]]
 
 

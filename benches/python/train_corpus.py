@@ -31,10 +31,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from train_corpus_text import read
+from train_corpus_text import read, words
 
 TRANSLATED = {  # one package for each language
-    "libreoffice-help": "en-us de fr es ru ja zh-cn ko it pt-br pl tr el hu cs nl fi sv da vi hi id",
+    "libreoffice-help": "en-us de fr es ru ja zh-cn ko it pt-br pl tr el hu cs nl fi sv da vi hi"
+    " id",
     "manpages": "de fr es ja pl ru zh it pt-br tr hu ro nl da fi cs uk sv el vi sr",
     "debian-reference": "en de es fr it ja pt zh-cn zh-tw id",
     "developers-reference": "de fr ja ru",
@@ -42,17 +43,17 @@ TRANSLATED = {  # one package for each language
     "aptitude-doc": "fi ja ru",
     "fortunes": "cs pl ru",
 }
-PROSE = (
+PROSE = words(
     "apache2-doc bind9-doc debian-faq debian-handbook debian-policy developers-reference git-doc"
     " gnome-user-docs harden-doc installation-guide-amd64 linux-doc-6.1 manpages manpages-dev"
     " maxima-doc octave-doc perl-doc postgresql-doc-15 python-django-doc python3.11-doc sqlite3-doc"
     " vim-runtime zsh-doc"
-).split()
-CODE = (
-    "golang-1.19-src libboost1.74-dev libeigen3-dev libjs-jquery-ui libjs-three libpython3.11-stdlib"
-    " libruby3.1 linux-headers-6.1.0-57-common node-lodash-packages perl-modules-5.36 python3-django"
-    " python3-sympy rust-src"
-).split()
+)
+CODE = words(
+    "golang-1.19-src libboost1.74-dev libeigen3-dev libjs-jquery-ui libjs-three libruby3.1"
+    " libpython3.11-stdlib linux-headers-6.1.0-57-common node-lodash-packages perl-modules-5.36"
+    " python3-django python3-sympy rust-src"
+)
 CODE_OF = {  # suffix -> language; where .h is C is said by its package
     ".c": "c", ".go": "go", ".h": "c", ".hpp": "cpp", ".ipp": "cpp", ".js": "js", ".pl": "perl",
     ".pm": "perl", ".py": "python", ".rb": "ruby", ".rs": "rust", ".ts": "ts",
@@ -64,11 +65,11 @@ NO_PAGES = re.compile(
     r"(/_sources/|linux-doc-6\.1/html/|genindex|searchindex|/search\.|changelog|copyright|"
     r"robots\.txt|/README\.txt$)"
 )
-LANGUAGES = set(
-    "ar as ca cs da de el en es eu fa fi fr gl gu he hi hr hu id it ja kn ko lt lv mr nb nl pa pl pt"
-    " ro ru sl sr sv ta te tr uk vi zh".split()
+LANGUAGES = words(
+    "ar as ca cs da de el en es eu fa fi fr gl gu he hi hr hu id it ja kn ko lt lv mr nb nl pa pl"
+    " pt ro ru sl sr sv ta te tr uk vi zh"
 )
-NOT_LATIN = set("ar as el fa gu he hi ja kn ko mr pa ru ta te uk zh".split())
+NOT_LATIN = words("ar as el fa gu he hi ja kn ko mr pa ru ta te uk zh")
 SHARE = {"en": 52_000_000, "multi": 5_000_000, "code": 2_000_000}  # bytes, of each language
 SMALLEST, LARGEST = 200, 1_000_000  # bytes of a document
 LONG_LINE = 100  # bytes; a shorter line may well be written twice
@@ -157,8 +158,8 @@ def without_furniture(pages: list[str]) -> list[str]:
     return ["\n".join(line for line in page.split("\n") if line not in often) for page in pages]
 
 
-def is_written_in(language: str, text: str) -> bool:
-    """Return whether a text in another script than Latin has a fifth of its letters in it."""
+def beyond_latin(text: str) -> bool:
+    """Return whether a fifth of a text's letters are of another script than Latin."""
     letters = [letter for letter in text if letter.isalpha()]
     return 5 * sum(letter > "\u024f" for letter in letters) >= len(letters)
 
@@ -180,7 +181,7 @@ def documents(folder: Path, versions: Iterable[str], jobs: int) -> dict[tuple[st
             size = len(text.encode())
             if not SMALLEST <= size <= LARGEST or unseen(text, seen, least=0) != text:
                 continue
-            if part != "multi" or language not in NOT_LATIN or is_written_in(language, text):
+            if part != "multi" or language not in NOT_LATIN or beyond_latin(text):
                 kept.setdefault((part, language), set()).add(text)
     return kept
 

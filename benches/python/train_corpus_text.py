@@ -11,18 +11,24 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
-BLOCKS = frozenset(
+
+def words(text: str) -> frozenset[str]:
+    """Return the words of a list that is written as a text."""
+    return frozenset(text.split())
+
+
+BLOCKS = words(
     "address article blockquote br caption dd div dl dt fieldset figcaption figure form h1 h2 h3 h4"
-    " h5 h6 hr item li note ol p page pre section steps synopsis table td terms th title tr ul".split()
+    " h5 h6 hr item li note ol p page pre section steps synopsis table td terms th title tr ul"
 )
 # Not what a reader came for: scripts, menus, the frame that is the same on every page.
-SKIPPED = frozenset("aside button footer head header info nav script select style svg".split())
+SKIPPED = words("aside button footer head header info nav script select style svg")
 FURNITURE = ("footer", "menu", "nav", "related", "searchmenu", "sphinxsidebar")
-VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
+VOID = words("area base br col embed hr img input link meta source track wbr")
 
 MACRO = re.compile(r"[.']\s*(\w+)\s*(.*)")
-TEXT_MACROS = frozenset("B BI BR I IB IR R RB RI SB SM TP UR".split())
-BREAKS = frozenset("PP P LP IP TP HP SH SS TH br sp".split())
+TEXT_MACROS = words("B BI BR I IB IR R RB RI SB SM TP UR")
+BREAKS = words("PP P LP IP TP HP SH SS TH br sp")
 ESCAPES = (
     (re.compile(r'\\".*'), ""),
     (re.compile(r"\\f(?:\(..|\[[^\]]*\]|.)"), ""),
