@@ -37,6 +37,7 @@ import itertools
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -55,7 +56,6 @@ ONLY_GPT2 = ("gigatoken",)
 RECIPES = (None, "supertokens", "superbpe", "boundless")
 SAMPLE = 6_000_000  # bytes of the corpus that `exact` trains on
 SAMPLE_SIZE = 8_000
-MIB = 1 << 20
 
 Found = dict[str, Any]
 
@@ -140,6 +140,7 @@ class Runner:
         out = self.work / "learnt.txt"
         out.unlink(missing_ok=True)
         folder = self.work / f"{contender}-{task.get('superwords') or 'plain'}-{task['vocab_size']}"
+        shutil.rmtree(folder, ignore_errors=True)
         found = self.run(contender, paths, job="train", out=str(out), folder=str(folder), **task)
         found["folder"] = folder
         if "failed" not in found and out.is_file():
@@ -202,8 +203,8 @@ def part_speed(runner: Runner, corpus: Corpus, given: argparse.Namespace) -> Ite
     """Yield the tables of one pattern and size after the other."""
     reading = runner.run("reading", corpus.train, job="train", threads=1, vocab_size=0, pattern="")
     yield (
-        f"Reading and decoding the {len(corpus.train)} documents, {corpus.size / 1e6:.1f} MB, alone:"
-        f" {reading['wall']:.2f} s; it is in the times of all who take an iterator."
+        f"The corpus: {len(corpus.train)} documents, {corpus.size / 1e6:.1f} MB. Reading and decoding"
+        f" them alone: {reading['wall']:.2f} s, which is in the times of all who take an iterator."
     )
     counts: dict[tuple[str, str, int], Found] = {}
     for pattern, size in itertools.product(given.patterns, given.sizes):
@@ -275,7 +276,7 @@ def part_superwords(runner: Runner, corpus: Corpus, given: argparse.Namespace) -
         ]
         rows.append([title, f"{one['wall']:.1f}", f"{one['cpu']:.1f}", *more,
                      f"{one['peak_mib']:.0f}"])  # fmt: skip
-    yield f"{size} tokens, llama3, {threads} threads; beyond plain is the second stage, or one of its own."
+    yield f"{size} tokens, llama3, {threads} threads; what is beyond plain is the second stage."
     columns = ["recipe", "wall s", "CPU s", "wall beyond plain", "CPU beyond plain", "peak MiB"]
     yield from ("", *table(columns, rows), "", "Encoding held-out documents, one thread:", "")
     rows = []

@@ -31,7 +31,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from train_corpus_text import read, words
+from train_corpus_text import read, tidy, words
 
 TRANSLATED = {  # one package for each language
     "libreoffice-help": "en-us de fr es ru ja zh-cn ko it pt-br pl tr el hu cs nl fi sv da vi hi"
@@ -70,8 +70,9 @@ LANGUAGES = words(
     " pt ro ru sl sr sv ta te tr uk vi zh"
 )
 NOT_LATIN = words("ar as el fa gu he hi ja kn ko mr pa ru ta te uk zh")
-SHARE = {"en": 52_000_000, "multi": 5_000_000, "code": 2_000_000}  # bytes, of each language
+SHARE = {"en": 52_000_000, "multi": 3_600_000, "code": 2_400_000}  # bytes, of each language
 SMALLEST, LARGEST = 200, 1_000_000  # bytes of a document
+LEAST = 100_000  # bytes of a language
 LONG_LINE = 100  # bytes; a shorter line may well be written twice
 HELD_OUT = 20  # one in so many documents
 
@@ -177,7 +178,7 @@ def documents(folder: Path, versions: Iterable[str], jobs: int) -> dict[tuple[st
     kept: dict[tuple[str, str], set[str]] = {}
     for (part, language, _), pages in groups.items():
         for page in pages if part == "code" else without_furniture(pages):
-            text = page if part == "code" else unseen(page, seen)
+            text = page if part == "code" else tidy(unseen(page, seen))
             size = len(text.encode())
             if not SMALLEST <= size <= LARGEST or unseen(text, seen, least=0) != text:
                 continue
@@ -205,6 +206,8 @@ def write(out: Path, kept: dict[tuple[str, str], set[str]]) -> dict[str, dict[st
     """Write the texts; return split -> part/language -> [documents, bytes]."""
     told: dict[str, dict[str, list[int]]] = {"train": {}, "heldout": {}}
     for (part, language), texts in sorted(kept.items()):
+        if sum(map(len, texts)) < LEAST:
+            continue
         name = part if part == "en" else f"{part}/{language}"
         room = SHARE[part]
         for data in sorted((text.encode() for text in texts), key=digest):

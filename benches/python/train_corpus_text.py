@@ -23,16 +23,20 @@ BLOCKS = words(
 )
 # Not what a reader came for: scripts, menus, the frame that is the same on every page.
 SKIPPED = words("aside button footer head header info nav script select style svg")
-FURNITURE = ("footer", "menu", "nav", "related", "searchmenu", "sphinxsidebar")
+FURNITURE = words("docnav footer headerlink menu nav navfooter navheader related sphinxsidebar")
+FRAME = re.compile(
+    r"(?is)<(aside|footer|head|header|nav|script|style)\b.*?</\1>"
+)  # the bulk, cheaply
 VOID = words("area base br col embed hr img input link meta source track wbr")
 
 MACRO = re.compile(r"[.']\s*(\w+)\s*(.*)")
+DEFINITION = re.compile(r"(?ms)^[.'][ \t]*(?:de|ig)\b.*?^\.\.$")
 TEXT_MACROS = words("B BI BR I IB IR R RB RI SB SM TP UR")
 BREAKS = words("PP P LP IP TP HP SH SS TH br sp")
 ESCAPES = (
     (re.compile(r'\\".*'), ""),
     (re.compile(r"\\f(?:\(..|\[[^\]]*\]|.)"), ""),
-    (re.compile(r"\\s[-+]?\d+"), ""),
+    (re.compile(r"\\s[-+]?\d+|\\[hv]'[^']*'|\\[{}]"), ""),
     (re.compile(r"\\\(em|\\\[em\]"), "—"),
     (re.compile(r"\\\(aq|\\\[aq\]"), "'"),
     (re.compile(r"\\\((?:lq|rq|dq)|\\\[(?:lq|rq|dq)\]"), '"'),
@@ -64,7 +68,7 @@ class _Reader(HTMLParser):
                 self._hidden.append(tag)
             return
         classes = " ".join(v for k, v in attrs if k in {"class", "id", "role"} and v).split()
-        if tag in SKIPPED or any(name in FURNITURE for name in classes):
+        if tag in SKIPPED or not FURNITURE.isdisjoint(classes):
             self._hidden = [tag]
             return
         if tag == "pre":
@@ -90,7 +94,7 @@ class _Reader(HTMLParser):
 def html_text(page: str) -> str:
     """Return the text of an HTML or Mallard page, a line for each block."""
     reader = _Reader()
-    reader.feed(page)
+    reader.feed(FRAME.sub("", page))
     reader.close()
     return "".join(reader.pieces)
 
@@ -98,10 +102,11 @@ def html_text(page: str) -> str:
 def man_text(page: str) -> str:
     """Return the text of a man page: macros taken away, escapes written out."""
     lines: list[str] = []
-    for line in page.splitlines():
+    for line in DEFINITION.sub("", page).splitlines():
         found = MACRO.match(line)
         if found is None:
-            lines.append(line)
+            if not line.startswith((".", "'")):
+                lines.append(line)
             continue
         name, words = found.groups()
         if name in BREAKS and lines and lines[-1]:
