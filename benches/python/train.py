@@ -203,8 +203,8 @@ def part_speed(runner: Runner, corpus: Corpus, given: argparse.Namespace) -> Ite
     """Yield the tables of one pattern and size after the other."""
     reading = runner.run("reading", corpus.train, job="train", threads=1, vocab_size=0, pattern="")
     yield (
-        f"The corpus: {len(corpus.train)} documents, {corpus.size / 1e6:.1f} MB. Reading and decoding"
-        f" them alone: {reading['wall']:.2f} s, which is in the times of all who take an iterator."
+        f"{len(corpus.train)} documents, {corpus.size / 1e6:.1f} MB. Reading and decoding them alone:"
+        f" {reading['wall']:.2f} s, which is in the times of all who take an iterator."
     )
     counts: dict[tuple[str, str, int], Found] = {}
     for pattern, size in itertools.product(given.patterns, given.sizes):
@@ -374,7 +374,7 @@ def main() -> None:
             ):
                 print(line, flush=True)
                 body.append(line)
-    told = ", ".join(f"{library} {version}" for library, version in runner.versions.items())
+    told = ", ".join(f"{one} {version}" for one, version in runner.versions.items()) or "Nobody"
     lines = [f"# {today}: training", "", f"{told}; Python {platform.python_version()};"
              f" {platform.machine()}, {load}. `benches/python/train.py`.", "", *body]  # fmt: skip
     print(lines[2])

@@ -233,8 +233,7 @@ def encode(task: dict[str, Any]) -> dict[str, Any]:
     if task["contender"] == "anyvocab":
         import anyvocab as av
 
-        ours = av.Tokenizer.load(file)
-        run = ours.encode
+        run = av.Tokenizer.load(file).encode
     else:
         from tokenizers import Tokenizer
 
