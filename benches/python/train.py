@@ -203,7 +203,7 @@ def part_speed(runner: Runner, corpus: Corpus, given: argparse.Namespace) -> Ite
     """Yield the tables of one pattern and size after the other."""
     reading = runner.run("reading", corpus.train, job="train", threads=1, vocab_size=0, pattern="")
     yield (
-        f"{len(corpus.train)} documents, {corpus.size / 1e6:.1f} MB. Reading and decoding them alone:"
+        f"{len(corpus.train)} documents, {corpus.size / 1e6:.1f} MB. To read and decode them alone:"
         f" {reading['wall']:.2f} s, which is in the times of all who take an iterator."
     )
     counts: dict[tuple[str, str, int], Found] = {}
