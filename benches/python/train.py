@@ -6,7 +6,7 @@ What each part is for:
   and those of `tokenizers` must be one list; a difference ends the run before any number.
 - speed: 32,000 and 128,000 tokens, patterns of GPT-2 and Llama 3, one and two threads: wall and
   processor seconds and the peak of memory. The count apart is a run that learns no merge
-  (`count_in_memory` for ours), merging is what is left. The merges are compared again.
+  (`count_corpus` for ours), merging is what is left. The merges are compared again.
 - superwords: what the second stage takes beside the plain training, its memory, and encoding with
   the results against `tokenizers`, id for id, one thread.
 - large: a count of several gigabytes under a budget of one, where unique pretokens keep coming.

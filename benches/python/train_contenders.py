@@ -58,16 +58,16 @@ def merges_of(tokenizer_json: str) -> Merges:
 
 
 class Anyvocab:
-    """`av.train`; its count alone is `count_in_memory`."""
+    """`av.train`; its count alone is `count_corpus`."""
 
     package = "anyvocab"
 
     def prepare(self, task: dict[str, Any]) -> Work:
         paths, pattern, threads = task["paths"], task["pattern"], task["threads"]
         if task["job"] == "count":
-            from anyvocab.training.counting import count_in_memory
+            from anyvocab.training.counting import Plan, count_corpus
 
-            return lambda: count_in_memory(paths, pattern=pattern, threads=threads)
+            return lambda: count_corpus(paths, Plan(pattern=pattern, threads=threads))
         import anyvocab as av
 
         words = {"superwords": task["superwords"]} if task.get("superwords") else {}
