@@ -14,6 +14,7 @@ try:
         InternalError,
         InvalidValue,
         LimitExceeded,
+        StorageError,
         TokenizerFormatError,
         UnsupportedTokenizer,
     )
@@ -37,6 +38,7 @@ __all__ = [
     "NumericsError",
     "OutputExists",
     "SourceNotFound",
+    "StorageError",
     "TokenizerFormatError",
     "UnsupportedTokenizer",
     "UnsupportedWeights",

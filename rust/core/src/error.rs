@@ -30,10 +30,17 @@ pub enum ErrorKind {
     Limit,
     /// A caller's argument is out of range (an id that is no token, say).
     Value,
+    /// A file of ours could not be written or read back: a full disk, say.
+    Storage,
 }
 
 impl Error {
-    fn new(kind: ErrorKind, field: impl Into<String>, found: impl Into<String>, fix: impl Into<String>) -> Self {
+    pub(crate) fn new(
+        kind: ErrorKind,
+        field: impl Into<String>,
+        found: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
         Self { kind, file: None, field: field.into(), found: found.into(), fix: fix.into() }
     }
 

@@ -16,6 +16,7 @@ pub mod normalize;
 pub mod numerics;
 pub mod pipeline;
 pub mod pretoken;
+pub mod train;
 pub mod trie;
 pub mod unigram;
 pub mod vocab;

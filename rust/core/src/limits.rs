@@ -25,6 +25,8 @@ pub struct Limits {
     pub backtrack_steps: usize,
     /// Most bytes that normalizers may make of one byte of text (a short text may always grow by 1 MiB).
     pub text_growth: usize,
+    /// Longest document that training holds whole, where its pattern cannot be cut block by block.
+    pub document_bytes: usize,
 }
 
 impl Default for Limits {
@@ -40,6 +42,7 @@ impl Default for Limits {
             regex_bytes: 64 << 20,
             backtrack_steps: 10_000_000,
             text_growth: 64,
+            document_bytes: 256 << 20,
         }
     }
 }

@@ -8,8 +8,15 @@ use pyo3::types::{PyDict, PyType};
 static CLASSES: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
 
 /// The names of the classes, in the order of `errors.py`.
-const NAMES: [&str; 6] =
-    ["AnyvocabError", "TokenizerFormatError", "UnsupportedTokenizer", "LimitExceeded", "InvalidValue", "InternalError"];
+const NAMES: [&str; 7] = [
+    "AnyvocabError",
+    "TokenizerFormatError",
+    "UnsupportedTokenizer",
+    "LimitExceeded",
+    "InvalidValue",
+    "StorageError",
+    "InternalError",
+];
 
 fn classes(py: Python<'_>) -> PyResult<&Bound<'_, PyDict>> {
     let classes = CLASSES.get_or_try_init(py, || -> PyResult<Py<PyDict>> {
@@ -50,6 +57,7 @@ pub(crate) fn to_py(error: Error) -> PyErr {
         ErrorKind::Unsupported => "UnsupportedTokenizer",
         ErrorKind::Limit => "LimitExceeded",
         ErrorKind::Value => "InvalidValue",
+        ErrorKind::Storage => "StorageError",
         _ => "AnyvocabError",
     };
     Python::attach(|py| raise(py, class, &error).unwrap_or_else(|e| e))

@@ -25,5 +25,9 @@ class InvalidValue(AnyvocabError, ValueError):
     """An argument is out of range."""
 
 
+class StorageError(AnyvocabError, OSError):
+    """A file of ours could not be written or read back: a full disk, a truncated file."""
+
+
 class InternalError(AnyvocabError):
     """A defect of anyvocab itself: please report it, with the text of this error."""

@@ -1,5 +1,6 @@
 //! The extension module `anyvocab._core`: extract, detach, convert. No algorithm lives here.
 
+mod counting;
 mod cover;
 mod door;
 mod error;
@@ -13,6 +14,8 @@ use pyo3::prelude::*;
 mod _core {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::counting::{CountBatches, Counter, merge_counts, pattern_names};
     #[pymodule_export]
     use crate::cover::{CoverModel, CoverState, Sweep};
     #[pymodule_export]
