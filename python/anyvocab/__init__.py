@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from anyvocab.errors import NumericsError as NumericsError
     from anyvocab.errors import OutputExists as OutputExists
     from anyvocab.errors import SourceNotFound as SourceNotFound
+    from anyvocab.errors import StorageError as StorageError
     from anyvocab.errors import TokenizerFormatError as TokenizerFormatError
     from anyvocab.errors import UnsupportedTokenizer as UnsupportedTokenizer
     from anyvocab.errors import UnsupportedWeights as UnsupportedWeights
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
     from anyvocab.tokenizer import IncrementalEncoder as IncrementalEncoder
     from anyvocab.tokenizer import Ragged as Ragged
     from anyvocab.tokenizer import Tokenizer as Tokenizer
+    from anyvocab.training.counting import CountReport as CountReport
+    from anyvocab.training.counting import count as count
+    from anyvocab.training.shards import merge_shards as merge_shards
     from anyvocab.transplant.compare import Comparison as Comparison
     from anyvocab.transplant.compare import compare_strategies as compare_strategies
     from anyvocab.transplant.heal import HealReport as HealReport
@@ -67,6 +71,7 @@ _MODULE_OF = {
     "Completion": "anyvocab.bytelm.completion",
     "Compression": "anyvocab.evaluate",
     "END": "anyvocab.bytelm",
+    "CountReport": "anyvocab.training.counting",
     "Each": "anyvocab.bytelm.context",
     "Encoding": "anyvocab.tokenizer",
     "Ensemble": "anyvocab.bytelm.ensemble",
@@ -84,6 +89,7 @@ _MODULE_OF = {
     "Ragged": "anyvocab.tokenizer",
     "RoleRecord": "anyvocab.roles",
     "SourceNotFound": "anyvocab.errors",
+    "StorageError": "anyvocab.errors",
     "SwapReport": "anyvocab.transplant.result",
     "Tokenizer": "anyvocab.tokenizer",
     "TokenizerComparison": "anyvocab.evaluate.tokenizers",
@@ -97,9 +103,11 @@ _MODULE_OF = {
     "compare_strategies": "anyvocab.transplant.compare",
     "compare_tokenizers": "anyvocab.evaluate.tokenizers",
     "compression": "anyvocab.evaluate",
+    "count": "anyvocab.training.counting",
     "evaluate_models": "anyvocab.evaluate",
     "heal": "anyvocab.transplant.heal",
     "infill": "anyvocab.bytelm.infill",
+    "merge_shards": "anyvocab.training.shards",
     "swap": "anyvocab.transplant.swap",
 }
 
@@ -112,6 +120,7 @@ __all__ = [
     "Comparison",
     "Completion",
     "Compression",
+    "CountReport",
     "Each",
     "Encoding",
     "Ensemble",
@@ -129,6 +138,7 @@ __all__ = [
     "Ragged",
     "RoleRecord",
     "SourceNotFound",
+    "StorageError",
     "SwapReport",
     "Tokenizer",
     "TokenizerComparison",
@@ -142,9 +152,11 @@ __all__ = [
     "compare_strategies",
     "compare_tokenizers",
     "compression",
+    "count",
     "evaluate_models",
     "heal",
     "infill",
+    "merge_shards",
     "swap",
 ]
 

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from anyvocab.cli import compare, complete, demo, doctor, ensemble, infill, score
+from anyvocab.cli import compare, complete, count, demo, doctor, ensemble, infill, score
 from anyvocab.cli import eval as eval_
 from anyvocab.cli import inspect as inspect_
 from anyvocab.cli import swap as swap_
@@ -106,6 +106,7 @@ for _name, _command in (
     ("demo", demo.command),
     ("inspect", inspect_.command),
     ("doctor", doctor.command),
+    ("count", count.command),
     ("swap", swap_.command),
     ("eval", eval_.command),
     ("compare", compare.command),

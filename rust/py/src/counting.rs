@@ -172,8 +172,9 @@ pub(crate) struct CountBatches(Mutex<Merge>);
 #[pymethods]
 impl CountBatches {
     fn next_batch<'py>(&self, py: Python<'py>, most: usize, most_bytes: usize) -> PyResult<Option<Arrays<'py>>> {
-        let work = || self.0.lock().unwrap_or_else(PoisonError::into_inner).next_batch(most, most_bytes);
-        let batch = door::short(py, work)?;
+        let cancel = Cancel::default();
+        let work = || self.0.lock().unwrap_or_else(PoisonError::into_inner).next_batch(most, most_bytes, &cancel);
+        let batch = door::long(py, &cancel, work)?;
         Ok((!batch.counts.is_empty()).then(|| arrays(py, batch)))
     }
 }

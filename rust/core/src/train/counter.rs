@@ -340,7 +340,7 @@ impl Counter {
         });
         if let Some((item, error)) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
             self.is_broken = true;
-            let in_document = texts.len() > 1 && error.file().is_none();
+            let in_document = error.file().is_none() && error.kind() != ErrorKind::Storage;
             return Err(if in_document { error.in_file(format!("documents[{}]", items[item].text)) } else { error });
         }
         if cancel.is_cancelled() {

@@ -70,7 +70,7 @@ fn plain_of(batch: &Batch) -> Plain {
 }
 
 fn all(merge: &mut Merge) -> Plain {
-    plain_of(&merge.next_batch(usize::MAX, usize::MAX).unwrap())
+    plain_of(&merge.next_batch(usize::MAX, usize::MAX, &Cancel::default()).unwrap())
 }
 
 fn by_reference(known: Known, texts: &[Vec<u8>]) -> Plain {

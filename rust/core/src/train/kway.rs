@@ -3,6 +3,10 @@
 use super::counts::{LongSlot, ShortSlot, Sorted};
 use super::runs::RunReader;
 use crate::error::{Error, Result};
+use crate::pipeline::Cancel;
+
+/// Pretokens between two looks at [`Cancel`].
+const TICKS: usize = 1 << 14;
 
 /// Counted pretokens, sorted by bytes, each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -152,10 +156,13 @@ impl Merge {
     /// The next pretokens: up to `most` of them, and no further one once they have `most_bytes` bytes. Empty at the end.
     ///
     /// # Errors
-    /// `Storage` for a run that cannot be read, `Value` for a count over `u64::MAX`.
-    pub fn next_batch(&mut self, most: usize, most_bytes: usize) -> Result<Batch> {
+    /// `Storage` for a run that cannot be read, `Value` for a count over `u64::MAX` and when it was cancelled.
+    pub fn next_batch(&mut self, most: usize, most_bytes: usize, cancel: &Cancel) -> Result<Batch> {
         let mut batch = Batch::new();
         while batch.counts.len() < most && batch.bytes.len() < most_bytes {
+            if batch.counts.len() % TICKS == TICKS - 1 && cancel.is_cancelled() {
+                return Err(Error::value("counts", "merging was cancelled", ""));
+            }
             let Some((bytes, count)) = self.next()? else { break };
             batch.push(bytes, count);
         }
@@ -183,7 +190,7 @@ pub fn merge_parts(parts: Vec<Batch>) -> Result<Batch> {
             .map_err(|found| Error::value(format!("parts[{i}]"), found, "give sorted counts, each once"))?;
         sources.push(Source::Part { bytes: part.bytes, offsets: part.offsets, counts: part.counts, at: 0 });
     }
-    Merge::new(sources).next_batch(usize::MAX, usize::MAX)
+    Merge::new(sources).next_batch(usize::MAX, usize::MAX, &Cancel::default())
 }
 
 fn check_part(part: &Batch) -> std::result::Result<(), &'static str> {

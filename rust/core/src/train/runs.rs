@@ -243,8 +243,11 @@ impl RunReader {
         self.at = 0;
         self.current.clear();
         self.left_in_block = entries;
+        if (bytes > 0) != (entries > 0) {
+            return Err(damaged("has a block without entries, or entries without a block"));
+        }
         if bytes > 0 {
-            return if entries > 0 { Ok(true) } else { Err(damaged("has an empty block")) };
+            return Ok(true);
         }
         if self.block != self.entries.to_le_bytes() {
             return Err(damaged("lacks entries"));
