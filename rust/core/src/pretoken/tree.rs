@@ -32,6 +32,7 @@ use crate::limits::Limits;
 use crate::normalize::{Span, View};
 
 pub(in crate::pretoken) use classes::is_punctuation;
+pub(crate) use classes::own_script;
 use cut::Cut;
 use rewrite::Rewrite;
 

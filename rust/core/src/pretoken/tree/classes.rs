@@ -63,6 +63,13 @@ pub(super) fn script(c: char) -> Option<u8> {
     (c <= last).then_some(script)
 }
 
+/// The script of a character that belongs to one: kana count as Han; marks and signs that all scripts share have none.
+pub(crate) fn own_script(c: char) -> Option<u8> {
+    const COMMON: u8 = 0;
+    const INHERITED: u8 = 3;
+    script(c).filter(|&script| script != COMMON && script != INHERITED)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,5 +90,12 @@ mod tests {
         assert_eq!(digest(char::is_numeric), 0xa1b0_6be6_9293_73bb);
         assert_eq!(digest(|c| word_class(c) == WordClass::Word), 0x156e_6c7c_1c2c_0c26);
         assert_eq!(digest(|c| script(c).is_none()), 0xf120_d8d9_32f2_5191);
+    }
+
+    #[test]
+    fn shared_marks_belong_to_no_script() {
+        assert!(" .1!\u{301}\u{200d}…、".chars().all(|c| own_script(c).is_none()));
+        assert!(own_script('a').is_some() && own_script('a') != own_script('а'), "Latin and Cyrillic");
+        assert_eq!(own_script('あ'), own_script('漢'));
     }
 }

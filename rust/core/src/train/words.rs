@@ -1,0 +1,157 @@
+//! Counted words as sequences of symbols: which bytes are the alphabet, and in which order they get ids.
+
+use std::cmp::Reverse;
+
+use super::merge::Trainer;
+use super::tokens::Tokens;
+use crate::decode::byte_alphabet;
+use crate::error::{Error, Result};
+use crate::ids::TokenId;
+
+/// Counted pretokens: pretoken `i` is `bytes[offsets[i]..offsets[i + 1]]` and occurs `counts[i]` times.
+#[derive(Clone, Copy, Debug)]
+pub struct WordsView<'w> {
+    bytes: &'w [u8],
+    offsets: &'w [i64],
+    counts: &'w [u64],
+}
+
+impl<'w> WordsView<'w> {
+    /// Checks that the arrays fit together.
+    ///
+    /// # Errors
+    /// `Value` when they do not.
+    pub fn new(bytes: &'w [u8], offsets: &'w [i64], counts: &'w [u64]) -> Result<Self> {
+        check_offsets(offsets, bytes.len(), counts.len())?;
+        Ok(Self { bytes, offsets, counts })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
+    /// Every pretoken with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (&'w [u8], u64)> {
+        let (bytes, counts) = (self.bytes, self.counts);
+        self.offsets.windows(2).zip(counts).map(move |(ends, &count)| (&bytes[index(ends[0])..index(ends[1])], count))
+    }
+}
+
+fn index(offset: i64) -> usize {
+    usize::try_from(offset).expect("not negative and within the bytes: check_offsets")
+}
+
+/// That `offsets` cut `length` elements into `rows` rows.
+///
+/// # Errors
+/// `Value` naming the first offset that does not fit.
+pub fn check_offsets(offsets: &[i64], length: usize, rows: usize) -> Result<()> {
+    let wrong = |found: String| Err(Error::value("offsets", found, "offsets rise from 0 to the number of elements"));
+    if offsets.len() != rows + 1 {
+        return wrong(format!("{} offsets for {rows} rows", offsets.len()));
+    }
+    let end = i64::try_from(length).unwrap_or(i64::MAX);
+    if (offsets[0], offsets[rows]) != (0, end) {
+        return wrong(format!("{}..{} for {length} elements", offsets[0], offsets[rows]));
+    }
+    match offsets.windows(2).position(|ends| ends[0] > ends[1]) {
+        Some(row) => wrong(format!("row {row} is {}..{}", offsets[row], offsets[row + 1])),
+        None => Ok(()),
+    }
+}
+
+/// Which bytes have tokens of their own before anything is learnt.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Alphabet {
+    /// Bytes that are in whether they occur or not.
+    pub initial: Vec<u8>,
+    /// At most so many bytes: the most frequent ones, initial bytes before all others, of equals the one whose character
+    /// comes first. (`tokenizers` chooses among equals by the order of a hash map.)
+    pub limit: Option<usize>,
+}
+
+impl Alphabet {
+    /// All 256 bytes.
+    pub fn bytes() -> Self {
+        Self { initial: (0..=u8::MAX).collect(), limit: None }
+    }
+
+    /// The bytes of the alphabet, in the order of their characters in GPT-2's byte alphabet: the order of their ids.
+    pub fn of(&self, words: WordsView<'_>) -> Vec<u8> {
+        let mut counts = [0_u128; 256];
+        for (word, count) in words.iter() {
+            for &byte in word {
+                counts[usize::from(byte)] += u128::from(count);
+            }
+        }
+        for &byte in &self.initial {
+            counts[usize::from(byte)] = u128::MAX;
+        }
+        let mut kept: Vec<u8> = (0..=u8::MAX).filter(|&byte| counts[usize::from(byte)] > 0).collect();
+        let character = |byte: u8| byte_alphabet::char_of(byte);
+        if let Some(limit) = self.limit {
+            kept.sort_by_key(|&byte| (Reverse(counts[usize::from(byte)]), character(byte)));
+            kept.truncate(limit);
+        }
+        kept.sort_by_key(|&byte| character(byte));
+        kept
+    }
+}
+
+/// A trainer of the words' bytes.
+///
+/// Ids: the `reserved` ones (special tokens, which have no bytes) from 0 on, then the alphabet. Bytes outside the
+/// alphabet are left out of the words, as in `tokenizers`.
+///
+/// # Errors
+/// As [`Trainer::push`].
+pub fn byte_trainer(words: WordsView<'_>, reserved: usize, alphabet: &[u8]) -> Result<Trainer> {
+    let mut tokens = Tokens::new();
+    for _ in 0..reserved {
+        tokens.push(b"")?;
+    }
+    let mut id_of = [None::<TokenId>; 256];
+    for &byte in alphabet {
+        id_of[usize::from(byte)] = Some(tokens.push(&[byte])?);
+    }
+    let mut trainer = Trainer::new(tokens);
+    trainer.reserve(words.len(), words.bytes.len());
+    for (word, count) in words.iter() {
+        trainer.push(word.iter().filter_map(|&byte| id_of[usize::from(byte)]), count)?;
+    }
+    Ok(trainer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_alphabet_is_in_the_order_of_its_characters() {
+        let words = WordsView::new(b" a\n!", &[0, 2, 4], &[1, 3]).expect("they fit");
+        // `!` and `a` stand for themselves, `\n` is Ċ (U+010A), the space Ġ (U+0120).
+        assert_eq!(Alphabet::default().of(words), b"!a\n ");
+        assert_eq!(Alphabet { initial: b"z".to_vec(), limit: None }.of(words), b"!az\n ");
+        assert_eq!(Alphabet { initial: b"z".to_vec(), limit: Some(2) }.of(words), b"!z");
+        assert_eq!(Alphabet::bytes().of(words).len(), 256);
+    }
+
+    #[test]
+    fn offsets_that_do_not_fit_are_named() {
+        for (offsets, found) in [
+            (&[0, 2][..], "2 offsets for 2 rows"),
+            (&[0, 3, 2], "row 1 is 3..2"),
+            (&[0, 1, 3], "0..3 for 2 elements"),
+            (&[-1, 1, 2], "-1..2 for 2 elements"),
+        ] {
+            let error = WordsView::new(b"ab", offsets, &[1, 1]).expect_err("they do not fit").to_string();
+            assert!(error.contains(found), "{error}");
+        }
+    }
+}
