@@ -219,3 +219,116 @@ def merge_counts(
     parts: list[tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint64]]],
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint64]]: ...
 def pattern_names() -> list[str]: ...
+
+_Words = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint64]]
+"""Pretokens end to end, offsets, counts."""
+_Learnt = tuple[
+    NDArray[np.uint32], NDArray[np.uint64], NDArray[np.uint8], NDArray[np.int64], str
+]
+"""Merges [n, 3] as (left, right, product), their counts, tokens end to end, offsets, why it ended."""
+
+@final
+class TrainProgress:
+    """How far a training is; may be read from another thread."""
+
+    def __new__(cls) -> TrainProgress: ...
+    @property
+    def merges(self) -> int: ...
+
+@final
+class Veto:
+    """Which tokens may not be learnt."""
+
+    def __new__(
+        cls,
+        *,
+        max_words: int | None = None,
+        max_bytes: int | None = None,
+        max_chars: int | None = None,
+        max_digits: int | None = None,
+        digits_apart: bool = False,
+        one_script: bool = False,
+        inside: list[bytes] = ...,
+        pattern: str | None = None,
+    ) -> Veto: ...
+    def forbids(self, token: bytes) -> bool: ...
+
+def train_words(
+    data: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    counts: NDArray[np.uint64],
+    *,
+    specials: list[str],
+    alphabet: bytes,
+    limit_alphabet: int | None = None,
+    vocab_size: int,
+    min_frequency: int = 2,
+    max_token_bytes: int | None = None,
+    max_token_length: int | None = None,
+    veto: Veto | None = None,
+    seed_tokens: list[bytes] = ...,
+    progress: TrainProgress | None = None,
+) -> _Learnt: ...
+def train_sequences(
+    symbols: NDArray[np.uint32],
+    offsets: NDArray[np.int64],
+    counts: NDArray[np.uint64],
+    token_data: NDArray[np.uint8],
+    token_offsets: NDArray[np.int64],
+    *,
+    inherited: NDArray[np.uint32] | None = None,
+    vocab_size: int | None = None,
+    max_merges: int | None = None,
+    min_frequency: int = 2,
+    max_token_bytes: int | None = None,
+    veto: Veto | None = None,
+    reserved: list[bytes] = ...,
+    progress: TrainProgress | None = None,
+) -> _Learnt: ...
+def train_parity(
+    languages: list[_Words],
+    sizes: list[float],
+    *,
+    measured: list[_Words] | None = None,
+    together: _Words | None = None,
+    global_merges: int = 0,
+    window: int = 0,
+    share: float = 2.0,
+    specials: list[str],
+    alphabet: bytes,
+    vocab_size: int,
+    min_frequency: int = 2,
+    max_token_bytes: int | None = None,
+    veto: Veto | None = None,
+    progress: TrainProgress | None = None,
+) -> tuple[_Learnt, NDArray[np.int64], NDArray[np.float64]]:
+    """(learnt, the number of the language that chose each merge or -1, measured tokens of each)."""
+def bpe_json(
+    token_data: NDArray[np.uint8],
+    token_offsets: NDArray[np.int64],
+    merges: NDArray[np.uint32],
+    *,
+    specials: list[str],
+    pattern: str,
+    normalizer: str | None = None,
+) -> bytes: ...
+def cuts_of(tokenizer: Tokenizer) -> tuple[str, str | None]:
+    """(pattern, normalizer) as training names them."""
+def extend_words(
+    tokenizer: Tokenizer,
+    data: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    counts: NDArray[np.uint64],
+    *,
+    tokens: int,
+    min_frequency: int = 2,
+    max_token_bytes: int | None = None,
+    veto: Veto | None = None,
+    progress: TrainProgress | None = None,
+) -> _Learnt: ...
+def extended_json(
+    tokenizer: Tokenizer,
+    token_data: NDArray[np.uint8],
+    token_offsets: NDArray[np.int64],
+    merges: NDArray[np.uint32],
+) -> bytes: ...

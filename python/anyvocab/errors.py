@@ -42,6 +42,7 @@ __all__ = [
     "TokenizerFormatError",
     "UnsupportedTokenizer",
     "UnsupportedWeights",
+    "VerificationFailed",
     "WeightsFormatError",
     "build",
     "missing_extra",
@@ -66,6 +67,10 @@ class WeightsFormatError(AnyvocabError, ValueError):
 
 class UnsupportedWeights(AnyvocabError):
     """A model's weights are sound, and of a kind that is not read: pickled or quantised ones."""
+
+
+class VerificationFailed(AnyvocabError):
+    """What was about to be written would not read back as what it is."""
 
 
 class NumericsError(AnyvocabError, ValueError):

@@ -6,6 +6,7 @@ mod door;
 mod error;
 mod incremental;
 mod tokenizer;
+mod training;
 mod vocabulary;
 
 use pyo3::prelude::*;
@@ -22,6 +23,10 @@ mod _core {
     use crate::incremental::IncrementalEncoder;
     #[pymodule_export]
     use crate::tokenizer::Tokenizer;
+    #[pymodule_export]
+    use crate::training::{
+        TrainProgress, Veto, bpe_json, cuts_of, extend_words, extended_json, train_parity, train_sequences, train_words,
+    };
     #[pymodule_export]
     use crate::vocabulary::Vocabulary;
 

@@ -100,6 +100,12 @@ fn read(
     }
 }
 
+impl Tokenizer {
+    pub(crate) fn description(&self) -> &Description {
+        self.encoder.description()
+    }
+}
+
 #[pymethods]
 impl Tokenizer {
     #[staticmethod]

@@ -12,6 +12,7 @@ mod counts;
 mod cutter;
 pub mod describe;
 mod engine;
+pub mod extend;
 mod kway;
 mod layout;
 pub mod merge;

@@ -41,10 +41,6 @@ impl PairCounts {
         Self { slots: vec![Slot { key: EMPTY, count: 0 }; slots].into(), used: 0 }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.used
-    }
-
     /// Where a key is or would be put.
     #[inline]
     fn find(&self, key: u64) -> usize {
@@ -137,7 +133,7 @@ mod tests {
             *sum += (state >> 60) as i64 - 5;
             assert_eq!(table.add(key, (state >> 60) as i64 - 5), (*sum, known));
         }
-        assert_eq!(table.len(), expected.len());
+        assert_eq!(table.used, expected.len());
         assert!(expected.iter().all(|(&key, &count)| table.get(key) == count));
         assert!(expected.iter().all(|(&key, &count)| table.at(table.slot(key)) == (key, count)));
         assert_eq!(table.get(key_of(9999, 1)), 0);

@@ -104,6 +104,20 @@ impl Alphabet {
     }
 }
 
+/// [`Alphabet::of`] for words that come in several parts, without a limit.
+///
+/// # Errors
+/// That of the first part that is none.
+pub fn joint_alphabet<'w>(initial: &[u8], parts: impl Iterator<Item = Result<WordsView<'w>>>) -> Result<Vec<u8>> {
+    let mut all = Alphabet { initial: initial.to_vec(), limit: None };
+    for part in parts {
+        all.initial = all.of(part?);
+    }
+    all.initial.sort_by_key(|&byte| byte_alphabet::char_of(byte));
+    all.initial.dedup();
+    Ok(all.initial)
+}
+
 /// A trainer of the words' bytes.
 ///
 /// Ids: the `reserved` ones (special tokens, which have no bytes) from 0 on, then the alphabet. Bytes outside the
@@ -128,6 +142,51 @@ pub fn byte_trainer(words: WordsView<'_>, reserved: usize, alphabet: &[u8]) -> R
     Ok(trainer)
 }
 
+/// The bytes that the vocabulary would spell as a special token is spelt: no merge may make them.
+pub fn reserved_bytes(specials: &[String]) -> Vec<Vec<u8>> {
+    let of = |special: &String| {
+        let mut bytes = Vec::new();
+        byte_alphabet::decode_into(special.as_bytes(), &mut bytes).map(|()| bytes)
+    };
+    specials.iter().filter_map(of).collect()
+}
+
+/// That special tokens, the alphabet and the size asked for go together.
+///
+/// # Errors
+/// `Value` for a special token that is empty, there twice, or spelt as a byte of the alphabet, and for a vocabulary too
+/// small for both.
+pub fn check_vocabulary(specials: &[String], alphabet: &[u8], vocab_size: usize) -> Result<()> {
+    for (number, special) in specials.iter().enumerate() {
+        let wrong = |found: String, fix: &str| Err(Error::value(format!("special_tokens[{number}]"), found, fix));
+        if special.is_empty() {
+            return wrong("an empty text".to_owned(), "leave it out");
+        }
+        if let Some(first) = specials[..number].iter().position(|other| other == special) {
+            return wrong(format!("{special:?} is special_tokens[{first}] already"), "leave one of them out");
+        }
+        if let [bytes] = reserved_bytes(std::slice::from_ref(special)).as_slice()
+            && let [byte] = bytes.as_slice()
+            && alphabet.contains(byte)
+        {
+            return wrong(
+                format!("{special:?} is the spelling of the byte {byte:#04x} of the alphabet"),
+                "use a longer text, such as <|...|>",
+            );
+        }
+    }
+    let least = specials.len() + alphabet.len();
+    if vocab_size < least {
+        let found = format!(
+            "{vocab_size} is less than {least}, the {} special tokens and {} bytes of the alphabet",
+            specials.len(),
+            alphabet.len()
+        );
+        return Err(Error::value("vocab_size", found, format!("use at least {least}")));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,6 +199,25 @@ mod tests {
         assert_eq!(Alphabet { initial: b"z".to_vec(), limit: None }.of(words), b"!az\n ");
         assert_eq!(Alphabet { initial: b"z".to_vec(), limit: Some(2) }.of(words), b"!z");
         assert_eq!(Alphabet::bytes().of(words).len(), 256);
+    }
+
+    #[test]
+    fn contradictory_special_tokens_are_named() {
+        let check = |specials: &[&str], size| {
+            let specials: Vec<String> = specials.iter().map(ToString::to_string).collect();
+            check_vocabulary(&specials, b"ab ", size).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(&["<s>", "c", "Ċ"], 6), Ok(()));
+        for (specials, size, found) in [
+            (&["<s>", "<e>", "<s>"][..], 9, "\"<s>\" is special_tokens[0] already"),
+            (&["a"], 9, "the byte 0x61"),
+            (&["Ġ"], 9, "the byte 0x20"),
+            (&[""], 9, "empty"),
+            (&["<s>"], 3, "3 is less than 4"),
+        ] {
+            let error = check(specials, size).expect_err("contradictory");
+            assert!(error.contains(found), "{error}");
+        }
     }
 
     #[test]

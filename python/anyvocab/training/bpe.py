@@ -1,0 +1,345 @@
+"""Training byte-level BPE: counts in, a tokenizer out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anyvocab import _core, errors
+from anyvocab.tokenizer import Tokenizer
+from anyvocab.training.counting import Plan, count_corpus
+from anyvocab.training.counts import CountHeader, Counts
+from anyvocab.training.options import (
+    Alphabet,
+    Parity,
+    SpecialTokens,
+    TrainOptions,
+    Veto,
+    special_tokens_of,
+)
+from anyvocab.training.watching import Progress, watched
+
+__all__ = ["DEFAULT_PATTERN", "Trained", "train", "train_corpus", "train_counts"]
+
+DEFAULT_PATTERN = "llama3"
+
+_log = logging.getLogger(__name__)
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained tokenizer, and how it came about.
+
+    Attributes:
+        tokenizer: The tokenizer.
+        merges: (left, right, product) of each merge, in the order of the ranks, uint32[n, 3].
+        counts: How often each pair occurred when it was merged, uint64[n]; 0 for merges that only
+            lead to a seed token.
+        stop: "complete" when the vocabulary has the size asked for, "exhausted" when no pair was
+            left that is frequent enough.
+        headers: Where the counts came from, by language; one without a name for a plain training.
+        sample: Texts made of pretokens of the corpus: what an export is checked on.
+        chosen_by: With parity, the language that chose each merge; `None` for all together.
+    """
+
+    tokenizer: Tokenizer
+    merges: NDArray[np.uint32]
+    counts: NDArray[np.uint64]
+    stop: str
+    headers: Mapping[str, CountHeader]
+    sample: tuple[str, ...]
+    chosen_by: tuple[str | None, ...] | None = None
+
+
+def train(
+    corpus: Any,
+    vocab_size: int = 32_000,
+    *,
+    pattern: str | None = None,
+    normalizer: str | None = None,
+    min_frequency: int = 2,
+    special_tokens: SpecialTokens = (),
+    initial_alphabet: Alphabet = "bytes",
+    limit_alphabet: int | None = None,
+    superwords: object | None = None,
+    veto: Veto | None = None,
+    seed_tokens: Sequence[str | bytes] = (),
+    parity: Parity | None = None,
+    max_token_bytes: int | None = None,
+    max_token_length: int | None = None,
+    field: str = "text",
+    documents: Literal["file", "line"] = "file",
+    weights: Mapping[str, float] | None = None,
+    limit_bytes: int | Mapping[str, int] | None = None,
+    invalid: Literal["bytes", "skip", "error"] = "bytes",
+    seed: int = 0,
+    threads: int | None = None,
+    memory_bytes: int = 1 << 30,
+    progress: Progress | None = None,
+) -> Tokenizer:
+    """Return a byte-level BPE tokenizer learnt from a corpus.
+
+    The merges equal those of Hugging Face's `BpeTrainer` on the same pretokens, but for three
+    things: counts of pairs are 64 bits wide, no merge ever makes the spelling of a special token,
+    and `limit_alphabet` does not leave equals to chance. They do not depend on threads, nor on the
+    order of the documents. The first merges of a larger vocabulary are those of a smaller one.
+
+    Args:
+        corpus: Whatever :func:`anyvocab.count` takes; or :class:`Counts`, counted before; or, with
+            `parity`, a mapping from languages to either.
+        vocab_size: How many ids, special tokens and alphabet included. A corpus that runs out of
+            pairs gives fewer, which is logged.
+        pattern: How text is cut: a known name, a regular expression in Oniguruma's syntax, or
+            "none". Counts know theirs; otherwise "llama3".
+        normalizer: "nfc", "nfd", "nfkc", "nfkd", "lowercase" or `None`. Counts know theirs.
+        min_frequency: Pairs that occur less often are not merged.
+        special_tokens: They get the first ids; see
+            :func:`anyvocab.training.options.special_tokens_of`.
+        initial_alphabet: "bytes": all 256 bytes have tokens, so every text can be encoded; "seen":
+            those of the corpus; or certain bytes beside those of the corpus.
+        limit_alphabet: At most so many bytes, the most frequent ones; the others are lost.
+        superwords: A recipe for tokens that cross words; `None` for none.
+        veto: Tokens that may not be learnt.
+        seed_tokens: Texts that must be tokens; each must be one pretoken. Merges for them come
+            last, within `vocab_size`.
+        parity: Lets the language that is served worst choose.
+        max_token_bytes: Longest token.
+        max_token_length: `max_token_length` of `tokenizers`, exclusive; instead of
+            `max_token_bytes`.
+        field: As the rest, for counting: see :func:`anyvocab.count`.
+        documents: What a document is.
+        weights: How often each document of a source counts.
+        limit_bytes: Most bytes of each source.
+        invalid: What to do with a document that is not UTF-8.
+        seed: Of the hash by which documents are drawn.
+        threads: How many threads count.
+        memory_bytes: Most memory of the counts while they are counted.
+        progress: Told a stage, how much is done, and of how much (0 where unknown).
+
+    Raises:
+        InvalidValue: An argument is out of range, `vocab_size` is less than special tokens and
+            alphabet, special tokens contradict one another or the alphabet, the corpus is empty.
+        UnsupportedTokenizer: No stock `tokenizer.json` says what was asked for.
+        The errors of :func:`anyvocab.count`.
+
+    >>> tok = train(["low lower lowest slow"] * 2, vocab_size=260)
+    >>> tok.vocabulary.token_bytes(258)
+    b'low'
+    """
+    options = TrainOptions(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=special_tokens_of(special_tokens),
+        initial_alphabet=initial_alphabet,
+        limit_alphabet=limit_alphabet,
+        veto=veto,
+        seed_tokens=tuple(one.encode() if isinstance(one, str) else one for one in seed_tokens),
+        max_token_bytes=max_token_bytes,
+        max_token_length=max_token_length,
+    )
+    plan = Plan(
+        pattern=DEFAULT_PATTERN if pattern is None else pattern,
+        normalizer=normalizer,
+        documents=documents,
+        invalid=invalid,
+        seed=seed,
+        threads=threads,
+        memory_bytes=memory_bytes,
+    )
+    for counts in _counted(corpus):
+        _check_header(counts.header, pattern, normalizer)
+    return train_corpus(
+        corpus,
+        options,
+        plan,
+        superwords=superwords,
+        parity=parity,
+        field=field,
+        weights=weights,
+        limit_bytes=limit_bytes,
+        progress=progress,
+    ).tokenizer
+
+
+def train_corpus(
+    corpus: Any,
+    options: TrainOptions | None = None,
+    plan: Plan | None = None,
+    *,
+    superwords: object | None = None,
+    parity: Parity | None = None,
+    field: str = "text",
+    weights: Mapping[str, float] | None = None,
+    limit_bytes: int | Mapping[str, int] | None = None,
+    progress: Progress | None = None,
+) -> Trained:
+    """Return a tokenizer learnt from a corpus, and how it came about; see :func:`train`.
+
+    Args:
+        corpus: A corpus or counts, or a mapping from languages to such.
+        options: What is learnt.
+        plan: How a corpus is counted; counts have been.
+        superwords: A recipe.
+        parity: How languages take turns.
+        field: The member, column or key that holds a record's text.
+        weights: How often each document of a source counts.
+        limit_bytes: Most bytes of each source.
+        progress: Told a stage, how much is done, and of how much.
+
+    Raises:
+        The errors of :func:`train`.
+    """
+    options = TrainOptions() if options is None else options
+    plan = Plan(pattern=DEFAULT_PATTERN) if plan is None else plan
+    how: dict[str, Any] = {"field": field, "weights": weights, "limit_bytes": limit_bytes}
+    if superwords is not None:
+        # The one place where recipes come in.
+        raise errors.build(
+            errors.InvalidValue,
+            f"no recipe is called {superwords!r}",
+            field="superwords",
+            fix="leave it out for tokens within words",
+        )
+    if parity is not None:
+        from anyvocab.training.languages import train_languages
+
+        return train_languages(corpus, parity, options, plan, how, progress)
+    return train_counts(counts_of(corpus, plan, how, progress), options, progress)
+
+
+def counts_of(
+    corpus: Any, plan: Plan, how: Mapping[str, Any], progress: Progress | None
+) -> Counts:
+    """Return the counts of a corpus, or the counts that `corpus` is."""
+    if isinstance(corpus, Counts):
+        return corpus
+    return count_corpus(corpus, plan, progress=progress, **how)
+
+
+def train_counts(
+    counts: Counts, options: TrainOptions | None = None, progress: Progress | None = None
+) -> Trained:
+    """Return a tokenizer learnt from counts, and how it came about.
+
+    Args:
+        counts: Counted pretokens.
+        options: What is learnt.
+        progress: Told "merging", the tokens there are and the tokens asked for.
+
+    Raises:
+        The errors of :func:`train`.
+    """
+    options = TrainOptions() if options is None else options
+    if not len(counts):
+        raise errors.build(
+            errors.InvalidValue, "there are no pretokens", field="corpus", fix="give some text"
+        )
+    specials = list(options.special_tokens.texts)
+    with watched(progress, options.vocab_size) as watch:
+        learnt = _core.train_words(
+            counts.data,
+            counts.offsets,
+            counts.counts,
+            specials=specials,
+            alphabet=options.alphabet,
+            limit_alphabet=options.limit_alphabet,
+            vocab_size=options.vocab_size,
+            min_frequency=options.min_frequency,
+            max_token_bytes=options.max_token_bytes,
+            max_token_length=options.max_token_length,
+            veto=None if options.veto is None else options.veto.compiled(),
+            seed_tokens=list(options.seed_tokens),
+            progress=watch,
+        )
+    return finished(learnt, {"": counts}, options)
+
+
+def finished(
+    learnt: _core._Learnt,
+    counts: Mapping[str, Counts],
+    options: TrainOptions,
+    chosen_by: tuple[str | None, ...] | None = None,
+) -> Trained:
+    """Return what was learnt as a tokenizer."""
+    merges, merge_counts, data, offsets, stop = learnt
+    header = next(iter(counts.values())).header
+    tokenizer = Tokenizer.load(
+        _core.bpe_json(
+            data,
+            offsets,
+            merges,
+            specials=list(options.special_tokens.texts),
+            pattern=header.pattern,
+            normalizer=header.normalizer,
+        )
+    ).with_declarations(options.special_tokens.declarations())
+    _check_seeds(tokenizer, options.seed_tokens)
+    if len(offsets) - 1 < options.vocab_size:
+        _log.warning(
+            "the corpus gave %d tokens, not %d: no other pair occurs %d times",
+            len(offsets) - 1,
+            options.vocab_size,
+            max(options.min_frequency, 1),
+        )
+    return Trained(
+        tokenizer=tokenizer,
+        merges=merges,
+        counts=merge_counts,
+        stop=stop,
+        headers={name: one.header for name, one in counts.items()},
+        sample=tuple(text for one in counts.values() for text in sample_of(one)),
+        chosen_by=chosen_by,
+    )
+
+
+def sample_of(counts: Counts, *, texts: int = 64, pretokens: int = 32) -> list[str]:
+    """Return texts made of pretokens from all over the counts; the same for the same counts.
+
+    Bytes that are not UTF-8 are left out.
+    """
+    chosen = np.unique(np.linspace(0, len(counts) - 1, texts * pretokens).astype(np.int64))
+    chosen = np.random.default_rng(0).permutation(chosen)
+    data, offsets = counts.data.tobytes(), counts.offsets
+    rows = [
+        b"".join(data[offsets[i] : offsets[i + 1]] for i in chosen[start : start + pretokens])
+        for start in range(0, len(chosen), pretokens)
+    ]
+    return [row.decode("utf-8", "ignore") for row in rows]
+
+
+def _check_seeds(tokenizer: Tokenizer, seeds: Sequence[bytes]) -> None:
+    for seed in seeds:
+        pieces = tokenizer.pretokenize(seed)
+        if len(pieces) != 1:
+            shown = " | ".join(piece.decode("utf-8", "backslashreplace") for piece in pieces)
+            raise errors.build(
+                errors.InvalidValue,
+                f"{seed.decode('utf-8', 'backslashreplace')!r} is cut into {shown}, "
+                "so no text gives this token",
+                field="seed_tokens",
+                fix="give seeds that the pattern and the normalizer leave whole",
+            )
+
+
+def _counted(corpus: object) -> list[Counts]:
+    """Return the counts among what was given."""
+    given = corpus.values() if isinstance(corpus, Mapping) else [corpus]
+    return [one for one in given if isinstance(one, Counts)]
+
+
+def _check_header(header: CountHeader, pattern: str | None, normalizer: str | None) -> None:
+    for name, asked, is_ in (
+        ("pattern", pattern, header.pattern),
+        ("normalizer", normalizer, header.normalizer),
+    ):
+        if asked is not None and asked != is_:
+            raise errors.build(
+                errors.InvalidValue,
+                f"{asked!r}, and the counts were made with {is_!r}",
+                field=name,
+                fix="leave it out, or count again",
+            )
