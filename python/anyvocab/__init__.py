@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from anyvocab.errors import TokenizerFormatError as TokenizerFormatError
     from anyvocab.errors import UnsupportedTokenizer as UnsupportedTokenizer
     from anyvocab.errors import UnsupportedWeights as UnsupportedWeights
+    from anyvocab.errors import VerificationFailed as VerificationFailed
     from anyvocab.errors import WeightsFormatError as WeightsFormatError
     from anyvocab.evaluate import BitsPerByte as BitsPerByte
     from anyvocab.evaluate import Compression as Compression
@@ -51,8 +52,10 @@ if TYPE_CHECKING:
     from anyvocab.tokenizer import IncrementalEncoder as IncrementalEncoder
     from anyvocab.tokenizer import Ragged as Ragged
     from anyvocab.tokenizer import Tokenizer as Tokenizer
+    from anyvocab.training.bpe import train as train
     from anyvocab.training.counting import CountReport as CountReport
     from anyvocab.training.counting import count as count
+    from anyvocab.training.extend import extend as extend
     from anyvocab.training.shards import merge_shards as merge_shards
     from anyvocab.transplant.compare import Comparison as Comparison
     from anyvocab.transplant.compare import compare_strategies as compare_strategies
@@ -96,6 +99,7 @@ _MODULE_OF = {
     "TokenizerFormatError": "anyvocab.errors",
     "UnsupportedTokenizer": "anyvocab.errors",
     "UnsupportedWeights": "anyvocab.errors",
+    "VerificationFailed": "anyvocab.errors",
     "Vocabulary": "anyvocab.vocabulary",
     "WeightsFormatError": "anyvocab.errors",
     "__version__": "anyvocab._core",
@@ -105,10 +109,12 @@ _MODULE_OF = {
     "compression": "anyvocab.evaluate",
     "count": "anyvocab.training.counting",
     "evaluate_models": "anyvocab.evaluate",
+    "extend": "anyvocab.training.extend",
     "heal": "anyvocab.transplant.heal",
     "infill": "anyvocab.bytelm.infill",
     "merge_shards": "anyvocab.training.shards",
     "swap": "anyvocab.transplant.swap",
+    "train": "anyvocab.training.bpe",
 }
 
 __all__ = [
@@ -145,6 +151,7 @@ __all__ = [
     "TokenizerFormatError",
     "UnsupportedTokenizer",
     "UnsupportedWeights",
+    "VerificationFailed",
     "Vocabulary",
     "WeightsFormatError",
     "__version__",
@@ -154,10 +161,12 @@ __all__ = [
     "compression",
     "count",
     "evaluate_models",
+    "extend",
     "heal",
     "infill",
     "merge_shards",
     "swap",
+    "train",
 ]
 
 

@@ -17,8 +17,10 @@ import typer
 
 from anyvocab.cli import compare, complete, count, demo, doctor, ensemble, infill, score
 from anyvocab.cli import eval as eval_
+from anyvocab.cli import extend as extend_
 from anyvocab.cli import inspect as inspect_
 from anyvocab.cli import swap as swap_
+from anyvocab.cli import train as train_
 from anyvocab.cli.output import ExitCode, Output
 
 __all__ = ["app", "run"]
@@ -107,6 +109,8 @@ for _name, _command in (
     ("inspect", inspect_.command),
     ("doctor", doctor.command),
     ("count", count.command),
+    ("train", train_.command),
+    ("extend", extend_.command),
     ("swap", swap_.command),
     ("eval", eval_.command),
     ("compare", compare.command),

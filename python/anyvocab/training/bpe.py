@@ -30,6 +30,7 @@ DEFAULT_PATTERN = "llama3"
 
 _log = logging.getLogger(__name__)
 
+
 @dataclass(frozen=True, eq=False)
 class Trained:
     """A trained tokenizer, and how it came about.
@@ -211,9 +212,7 @@ def train_corpus(
     return train_counts(counts_of(corpus, plan, how, progress), options, progress)
 
 
-def counts_of(
-    corpus: Any, plan: Plan, how: Mapping[str, Any], progress: Progress | None
-) -> Counts:
+def counts_of(corpus: Any, plan: Plan, how: Mapping[str, Any], progress: Progress | None) -> Counts:
     """Return the counts of a corpus, or the counts that `corpus` is."""
     if isinstance(corpus, Counts):
         return corpus

@@ -77,9 +77,9 @@ def save_verified(
     *,
     existing: Literal["refuse", "replace"] = "refuse",
 ) -> Verification:
-    """Write a tokenizer as :meth:`Tokenizer.save` does, once :func:`verify` has found no difference.
+    """Write a tokenizer as :meth:`Tokenizer.save` does, once :func:`verify` finds no difference.
 
-    Nothing is written, and no folder made, when it has.
+    Nothing is written, and no folder made, when it finds one.
 
     Args:
         tokenizer: The tokenizer.

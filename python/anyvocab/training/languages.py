@@ -70,7 +70,9 @@ def train_languages(
             )
     # Weights and limits are by source, and each language is one.
     shared = {"field": how.get("field", "text")}
-    own = {name: counts_of(_of(corpus, name, how), plan, _how(name, how), progress) for name in names}
+    own = {
+        name: counts_of(_of(corpus, name, how), plan, _how(name, how), progress) for name in names
+    }
     measured = None
     if parity.measured is not None:
         measured = {

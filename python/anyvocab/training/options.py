@@ -193,7 +193,9 @@ def special_tokens_of(given: SpecialTokens) -> SpecialTable:
         special = _special(one)
         where = f"special_tokens[{number}]"
         if not special.text:
-            raise errors.build(errors.InvalidValue, "an empty text", field=where, fix="leave it out")
+            raise errors.build(
+                errors.InvalidValue, "an empty text", field=where, fix="leave it out"
+            )
         if special.role is None:
             if special.text in texts:
                 raise errors.build(

@@ -1,0 +1,258 @@
+"""`anyvocab train`: a corpus, or counts of one, into a tokenizer."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import typer
+
+from anyvocab.cli.corpus_options import (
+    CountsOption,
+    DocumentsOption,
+    FieldOption,
+    FilesArgument,
+    InvalidOption,
+    LimitOption,
+    MemoryOption,
+    OutFolderOption,
+    ReplaceOption,
+    SeedOption,
+    ThreadsOption,
+    WeightOption,
+    limits_of,
+    weights_of,
+)
+from anyvocab.cli.count import places, size
+from anyvocab.cli.output import ExitCode, JsonOption, Output, printable
+from anyvocab.cli.progress import ProgressLine
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anyvocab.training.bpe import Trained
+    from anyvocab.training.counts import Counts
+    from anyvocab.training.export import Verification
+    from anyvocab.training.options import TrainOptions
+
+__all__ = ["command", "load_shards", "specials_of"]
+
+FORMAT_VERSION = 1
+
+
+def command(
+    out: OutFolderOption,
+    files: FilesArgument = None,
+    vocab_size: Annotated[
+        int, typer.Option(min=1, help="Ids, special tokens and alphabet included.")
+    ] = 32_000,
+    pattern: Annotated[
+        str | None,
+        typer.Option(
+            help="A known pattern's name, a regular expression, or none; llama3, or the counts'.",
+            show_default=False,
+        ),
+    ] = None,
+    normalizer: Annotated[
+        str | None,
+        typer.Option(help="nfc, nfd, nfkc, nfkd or lowercase.", show_default=False),
+    ] = None,
+    from_counts: CountsOption = None,
+    min_frequency: Annotated[
+        int, typer.Option(min=0, help="Pairs that occur less often are not merged.")
+    ] = 2,
+    special: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[ROLE=]TEXT",
+            help="A special token, with its role: eos=<|end|>. Several times, in order.",
+            show_default=False,
+        ),
+    ] = None,
+    seed_token: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TEXT", help="A text that must be a token. Several times.", show_default=False
+        ),
+    ] = None,
+    alphabet: Annotated[
+        str, typer.Option(metavar="bytes|seen", help="All 256 bytes, or those of the corpus.")
+    ] = "bytes",
+    max_token_bytes: Annotated[
+        int | None, typer.Option(min=1, help="The longest token.", show_default=False)
+    ] = None,
+    max_words: Annotated[
+        int | None, typer.Option(min=1, help="Most words of a token.", show_default=False)
+    ] = None,
+    max_digits: Annotated[
+        int | None, typer.Option(min=0, help="Most digits of a token.", show_default=False)
+    ] = None,
+    one_script: Annotated[
+        bool, typer.Option("--one-script", help="No token with letters of two scripts.")
+    ] = False,
+    veto: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX", help="No token with a match of this pattern.", show_default=False
+        ),
+    ] = None,
+    parity: Annotated[
+        bool,
+        typer.Option("--parity", help="The source that takes the most tokens a byte chooses."),
+    ] = False,
+    global_merges: Annotated[
+        int, typer.Option(min=0, help="With --parity: first so many ordinary merges.")
+    ] = 0,
+    jsonl_field: FieldOption = "text",
+    documents: DocumentsOption = "file",
+    weight: WeightOption = None,
+    limit: LimitOption = None,
+    invalid: InvalidOption = "bytes",
+    seed: SeedOption = 0,
+    threads: ThreadsOption = None,
+    memory: MemoryOption = "1GB",
+    replace: ReplaceOption = False,
+    json: JsonOption = False,
+) -> ExitCode:
+    """Train a byte-level BPE tokenizer and write a stock tokenizer.json.
+
+    The merges are those of Hugging Face's trainer on the same pretokens. What is written is read
+    back first, here and by `tokenizers` where it is installed; exit code 3 when ids differ.
+    """
+    from anyvocab import errors
+    from anyvocab.training.bpe import DEFAULT_PATTERN, train_corpus
+    from anyvocab.training.counting import Plan
+    from anyvocab.training.export import save_verified
+    from anyvocab.training.options import Parity, TrainOptions, Veto, special_tokens_of
+
+    if bool(files) == bool(from_counts):
+        raise typer.BadParameter("give FILES, or --from-counts SHARD")
+    if from_counts and (pattern or normalizer):
+        raise typer.BadParameter("counts know their pattern and normalizer", param_hint="--pattern")
+    if from_counts and parity:
+        raise typer.BadParameter("it needs FILES by language: NAME=PLACE", param_hint="--parity")
+    output = Output(json=json)
+    rules = Veto(max_words=max_words, max_digits=max_digits, one_script=one_script, pattern=veto)
+    options = TrainOptions(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=special_tokens_of(specials_of(special or [])),
+        initial_alphabet=cast(Literal["bytes", "seen"], alphabet),
+        veto=None if rules.is_empty else rules,
+        seed_tokens=tuple(one.encode("utf-8", "surrogateescape") for one in seed_token or []),
+        max_token_bytes=max_token_bytes,
+    )
+    plan = Plan(
+        pattern=pattern or DEFAULT_PATTERN,
+        normalizer=normalizer,
+        documents=cast(Literal["file", "line"], documents),
+        invalid=cast(Literal["bytes", "skip", "error"], invalid),
+        seed=seed,
+        threads=threads,
+        memory_bytes=size(memory),
+    )
+    started = time.perf_counter()
+    progress = ProgressLine(output)
+    try:
+        corpus: Any = load_shards(from_counts) if from_counts else places(files or [])
+        trained = train_corpus(
+            corpus,
+            options,
+            plan,
+            parity=Parity(global_merges=global_merges) if parity else None,
+            field=jsonl_field,
+            weights=weights_of(weight),
+            limit_bytes=limits_of(limit),
+            progress=progress,
+        )
+    finally:
+        progress.end()
+    try:
+        checked = save_verified(
+            trained.tokenizer, out, trained.sample, existing="replace" if replace else "refuse"
+        )
+    except errors.VerificationFailed as error:
+        output.error(error)
+        return ExitCode.VERIFICATION_FAILED
+    _report(output, trained, options, checked, out, time.perf_counter() - started)
+    return ExitCode.DONE
+
+
+def specials_of(given: Sequence[str]) -> list[str | tuple[str, str]]:
+    """Return special tokens as `ROLE=TEXT` or `TEXT` say; a role is letters and underscores."""
+    out: list[str | tuple[str, str]] = []
+    for one in given:
+        role, equals, text = one.partition("=")
+        if equals and text and role.replace("_", "").isalpha():
+            out.append((role, text))
+        else:
+            out.append(one)
+    return out
+
+
+def load_shards(shards: Sequence[Path]) -> Counts:
+    """Return the counts of one shard, or the sum of several."""
+    import tempfile
+
+    from anyvocab.training.shards import load_counts, merge_shards
+
+    if len(shards) == 1:
+        return load_counts(shards[0])
+    with tempfile.TemporaryDirectory() as folder:
+        merged = Path(folder) / "merged.parquet"
+        merge_shards(shards, merged)
+        return load_counts(merged)
+
+
+def _report(
+    output: Output,
+    trained: Trained,
+    options: TrainOptions,
+    checked: Verification,
+    out: Path,
+    seconds: float,
+) -> None:
+    header = next(iter(trained.headers.values()))
+    last = int(trained.counts[-1]) if len(trained.counts) else 0
+    if output.json:
+        output.document(
+            {
+                "format_version": FORMAT_VERSION,
+                "path": str(out),
+                "tokens": len(trained.tokenizer.vocabulary),
+                "merges": len(trained.merges),
+                "last_count": last,
+                "stop": trained.stop,
+                "pattern": header.pattern,
+                "normalizer": header.normalizer,
+                "documents": sum(one.documents for one in trained.headers.values()),
+                "bytes": sum(one.bytes for one in trained.headers.values()),
+                "special_tokens": {
+                    text: id for id, text in enumerate(options.special_tokens.texts)
+                },
+                "verified": {
+                    "texts": checked.texts,
+                    "tokens": checked.tokens,
+                    "tokenizers": checked.by,
+                },
+                "seconds": round(seconds, 3),
+            }
+        )
+        return
+    output.text(
+        f"{len(trained.tokenizer.vocabulary):,} tokens, {len(trained.merges):,} merges; the last "
+        f"pair occurred {last:,} times"
+    )
+    if trained.stop == "exhausted":
+        output.text(
+            f"no other pair occurs {max(options.min_frequency, 1)} times: fewer than the "
+            f"{options.vocab_size:,} tokens asked for"
+        )
+    if trained.chosen_by is not None:
+        for name in sorted(trained.headers):
+            output.text(printable(f"{name}: chose {trained.chosen_by.count(name):,} merges"))
+    output.text(printable(f"pattern {header.pattern}, normalizer {header.normalizer or 'none'}"))
+    by = f"tokenizers {checked.by} and here" if checked.by else "here (tokenizers is not installed)"
+    output.text(f"{checked.texts} texts, {checked.tokens:,} ids: the same read back by {by}")
+    output.text(printable(f"{out}: {seconds:.1f} s"))
