@@ -127,7 +127,7 @@ def train(
         UnsupportedTokenizer: No stock `tokenizer.json` says what was asked for.
         The errors of :func:`anyvocab.count`.
 
-    >>> tok = train(["low lower lowest slow"] * 2, vocab_size=260)
+    >>> tok = train([b"low lower lowest slow"] * 2, vocab_size=260)
     >>> tok.vocabulary.token_bytes(258)
     b'low'
     """

@@ -102,7 +102,7 @@ def extend(
 
     >>> import anyvocab as av
     >>> tok = av.Tokenizer.load("pico:code-4k")
-    >>> more = extend(tok, ["xylophone xylophone"] * 2, 3)
+    >>> more = extend(tok, [b"xylophone xylophone"] * 2, 3)
     >>> len(more.vocabulary) - len(tok.vocabulary)
     3
     """

@@ -70,9 +70,7 @@ def train_languages(
             )
     # Weights and limits are by source, and each language is one.
     shared = {"field": how.get("field", "text")}
-    own = {
-        name: counts_of(_of(corpus, name, how), plan, _how(name, how), progress) for name in names
-    }
+    own = {name: counts_of(_of(corpus, name), plan, _how(name, how), progress) for name in names}
     measured = None
     if parity.measured is not None:
         measured = {
@@ -100,7 +98,7 @@ def train_languages(
     return finished(learnt, own, options, chosen_by)
 
 
-def _of(corpus: Mapping[str, Any], name: str, how: Mapping[str, Any]) -> Any:
+def _of(corpus: Mapping[str, Any], name: str) -> Any:
     """Return one language as a corpus of one source, which keeps its name."""
     one = corpus[name]
     return one if isinstance(one, Counts) else {name: one}
@@ -129,7 +127,7 @@ def _sizes(names: list[str], parity: Parity, own: Mapping[str, Counts]) -> list[
 
 
 def _together(own: Mapping[str, Counts], names: list[str]) -> _core._Words:
-    """Return the pretokens of all languages, one after the other: what is there twice counts twice."""
+    """Return the pretokens of all languages; one that several have is there several times."""
     starts = np.cumsum([0, *(len(own[name].data) for name in names)])
     offsets = [own[name].offsets[:-1] + start for name, start in zip(names, starts, strict=False)]
     return (

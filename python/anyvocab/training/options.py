@@ -49,7 +49,7 @@ class Veto:
     max_digits: int | None = None
     digits_apart: bool = False
     one_script: bool = False
-    inside: tuple[str | bytes, ...] = ()
+    inside: Sequence[str | bytes] = ()
     pattern: str | None = None
 
     def __post_init__(self) -> None:
@@ -64,8 +64,8 @@ class Veto:
                     field=f"veto.{name}",
                     fix="leave it out for no bound",
                 )
-        if isinstance(self.inside, str | bytes):
-            raise TypeError("veto.inside must be a tuple of texts, got one text")
+        if isinstance(self.inside, str):
+            raise TypeError("veto.inside must be several texts, got one; write (text,)")
         self.compiled()
 
     def compiled(self) -> _core.Veto:
