@@ -29,6 +29,9 @@ const NONE: u32 = u32::MAX;
 /// Words between two looks at the flag that cancels.
 const CANCEL_EVERY: usize = 1 << 14;
 
+/// Places that are read ahead.
+const BATCH: usize = 32;
+
 /// Entries of a block of [`Engine::rare`]: a vector that doubles would hold three times its contents for a moment.
 const BLOCK: usize = 1 << 15;
 
@@ -341,27 +344,47 @@ impl Engine {
     }
 
     fn visit(&mut self, start: u32, len: u32, (left, right): (TokenId, TokenId), product: TokenId, whole_words: bool) {
+        if whole_words {
+            return self.visit_words(start, len, (left, right), product);
+        }
+        let end = (start + len) as usize;
+        let mut at = start as usize;
+        let mut counts = [0; BATCH];
+        while at < end {
+            let batch = (end - at).min(BATCH);
+            // Places are far apart: reading them one after the other, whatever stands there, has their cache misses
+            // overlap, which the branches below would not.
+            for (count, &listed) in counts.iter_mut().zip(&self.pool[at..at + batch]) {
+                *count = self.layout.count_at(listed as usize);
+            }
+            for number in 0..batch {
+                let first = self.pool[at + number] as usize;
+                if self.layout.token_at(first) == Some(left)
+                    && let Some((second, token)) = self.layout.next(first)
+                    && token == right
+                {
+                    self.join(first, second, product, counts[number]);
+                }
+            }
+            at += batch;
+        }
+    }
+
+    /// Replaces every occurrence of the pair in the words of the listed places.
+    fn visit_words(&mut self, start: u32, len: u32, (left, right): (TokenId, TokenId), product: TokenId) {
         let mut last_word = None;
         for listed in start..start + len {
             let at = self.pool[listed as usize] as usize;
-            if !whole_words {
-                if self.layout.token_at(at) == Some(left)
-                    && let Some((place, token)) = self.layout.next(at)
-                    && token == right
-                {
-                    self.join(at, place, product);
-                }
-                continue;
-            }
             let word = self.layout.word_at(at);
             if last_word == Some(word) {
                 continue;
             }
             last_word = Some(word);
+            let count = self.layout.count_at(at);
             let mut at = self.layout.word_start(at);
             while let Some((place, token)) = self.layout.next(at) {
                 if token == right && self.layout.token_at(at) == Some(left) {
-                    self.join(at, place, product);
+                    self.join(at, place, product, count);
                     match self.layout.next(at) {
                         Some((place, _)) => at = place,
                         None => break,
@@ -375,8 +398,7 @@ impl Engine {
 
     /// Joins two tokens and notes what happens to the pairs on both sides.
     #[inline]
-    fn join(&mut self, at: usize, right: usize, product: TokenId) {
-        let count = self.layout.count_at(at);
+    fn join(&mut self, at: usize, right: usize, product: TokenId, count: i64) {
         self.replaced += count.unsigned_abs();
         if let Some((before, token)) = self.layout.previous(at) {
             self.lose(Side::Left, token, product, count);

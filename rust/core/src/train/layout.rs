@@ -3,7 +3,8 @@
 //! A token of `n` slots has its id in the first of them. When `n > 1`, the second and the last slot hold `n` with a tag,
 //! and all slots between are tagged too: so the token to the right is found from the second slot, the token to the left
 //! from its last one, and no slot inside a token looks like a token. Words end in a sentinel, and one stands in front.
-//! That is 4 bytes a symbol where a linked list takes 12, and neighbours share a cache line.
+//! That is 4 bytes a symbol where a linked list takes 12 (and 4 for the number of its word), and neighbours share a
+//! cache line.
 
 use crate::error::{Error, Result};
 use crate::ids::TokenId;
@@ -16,11 +17,16 @@ const END: u32 = u32::MAX;
 /// Most slots: every occurrence that is ever listed has a 32-bit place, and there are at most three for each slot.
 pub(super) const MAX_SLOTS: usize = (u32::MAX / 3) as usize;
 
+/// A symbol and the number of its word: who reads one reads the other.
+#[derive(Clone, Copy)]
+struct Slot {
+    token: u32,
+    word: u32,
+}
+
 /// Words as symbols, each with the number of its count.
 pub(super) struct Layout {
-    slots: Vec<u32>,
-    /// The word of each slot.
-    word_of: Vec<u32>,
+    slots: Vec<Slot>,
     counts: Vec<u64>,
     /// The sum of all pair counts so far.
     total: u64,
@@ -28,12 +34,11 @@ pub(super) struct Layout {
 
 impl Layout {
     pub(super) fn new() -> Self {
-        Self { slots: vec![END], word_of: vec![0], counts: Vec::new(), total: 0 }
+        Self { slots: vec![Slot { token: END, word: 0 }], counts: Vec::new(), total: 0 }
     }
 
     pub(super) fn reserve(&mut self, words: usize, symbols: usize) {
         self.slots.reserve(words + symbols);
-        self.word_of.reserve(words + symbols);
         self.counts.reserve(words);
     }
 
@@ -43,7 +48,8 @@ impl Layout {
     /// `Value` when counts or places no longer fit.
     pub(super) fn push(&mut self, symbols: impl Iterator<Item = TokenId>, count: u64) -> Result<()> {
         let start = self.slots.len();
-        self.slots.extend(symbols);
+        let word = u32::try_from(self.counts.len()).expect("fewer words than slots");
+        self.slots.extend(symbols.map(|token| Slot { token, word }));
         let length = self.slots.len() - start;
         if length < 2 || count == 0 {
             self.slots.truncate(start);
@@ -60,9 +66,7 @@ impl Layout {
             return Err(Error::value("counts", found, "divide the counts by a common factor"));
         };
         self.total = total;
-        let word = u32::try_from(self.counts.len()).expect("fewer words than slots");
-        self.slots.push(END);
-        self.word_of.resize(self.slots.len(), word);
+        self.slots.push(Slot { token: END, word });
         self.counts.push(count);
         Ok(())
     }
@@ -77,20 +81,19 @@ impl Layout {
 
     pub(super) fn shrink(&mut self) {
         self.slots.shrink_to_fit();
-        self.word_of.shrink_to_fit();
         self.counts.shrink_to_fit();
     }
 
     /// The token that starts at a place, if one does.
     #[inline]
     pub(super) fn token_at(&self, at: usize) -> Option<TokenId> {
-        Some(self.slots[at]).filter(|&slot| slot < TAG)
+        Some(self.slots[at].token).filter(|&slot| slot < TAG)
     }
 
     /// How many slots the token at `at` takes.
     #[inline]
     pub(super) fn length(&self, at: usize) -> usize {
-        match self.slots[at + 1] {
+        match self.slots[at + 1].token {
             END => 1,
             slot if slot >= TAG => (slot & !TAG) as usize,
             _ => 1,
@@ -101,19 +104,19 @@ impl Layout {
     #[inline]
     pub(super) fn next(&self, at: usize) -> Option<(usize, TokenId)> {
         let place = at + self.length(at);
-        let token = self.slots[place];
+        let token = self.slots[place].token;
         (token != END).then_some((place, token))
     }
 
     /// The token before the one at `at` and its place; `None` at the start of the word.
     #[inline]
     pub(super) fn previous(&self, at: usize) -> Option<(usize, TokenId)> {
-        let place = match self.slots[at - 1] {
+        let place = match self.slots[at - 1].token {
             END => return None,
             slot if slot >= TAG => at - (slot & !TAG) as usize,
             _ => at - 1,
         };
-        Some((place, self.slots[place]))
+        Some((place, self.slots[place].token))
     }
 
     /// Makes one token of the one at `at` and its right neighbour at `right`.
@@ -121,29 +124,29 @@ impl Layout {
     pub(super) fn join(&mut self, at: usize, right: usize, token: TokenId) {
         let length = right - at + self.length(right);
         let mark = TAG | u32::try_from(length).expect("a word is shorter than all slots");
-        self.slots[right] = TAG;
-        self.slots[at + 1] = mark;
-        self.slots[at + length - 1] = mark;
-        self.slots[at] = token;
+        self.slots[right].token = TAG;
+        self.slots[at + 1].token = mark;
+        self.slots[at + length - 1].token = mark;
+        self.slots[at].token = token;
     }
 
     /// The count of the word that holds a place.
     #[inline]
     pub(super) fn count_at(&self, at: usize) -> i64 {
-        let count = self.counts[self.word_of[at] as usize];
+        let count = self.counts[self.slots[at].word as usize];
         i64::try_from(count).expect("the sum of all counts is within i64: checked in push")
     }
 
     /// The number of the word that holds a place.
     #[inline]
     pub(super) fn word_at(&self, at: usize) -> u32 {
-        self.word_of[at]
+        self.slots[at].word
     }
 
     /// The place of the first token of the word that holds the token at `at`.
     pub(super) fn word_start(&self, mut at: usize) -> usize {
         // From inside a token to any sentinel: slots before the word's first one belong to another word.
-        while self.slots[at - 1] != END {
+        while self.slots[at - 1].token != END {
             at -= 1;
         }
         at
