@@ -11,6 +11,8 @@
 //! be made in several steps; then `tokenizers` keeps an entry for each, merges the words of one entry at a time, does
 //! not take merged occurrences off the count, and writes the merge down again. All of this decides ids, so it is kept.
 
+mod initial;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
@@ -25,9 +27,6 @@ use crate::pipeline::Cancel;
 
 /// No group: the pair is too long to be counted.
 const NONE: u32 = u32::MAX;
-
-/// Words between two looks at the flag that cancels.
-const CANCEL_EVERY: usize = 1 << 14;
 
 /// Places that are read ahead.
 const BATCH: usize = 32;
@@ -170,65 +169,6 @@ impl Engine {
         engine.layout.shrink();
         engine.count(cancel);
         engine
-    }
-
-    fn count(&mut self, cancel: &Cancel) {
-        let places = 1..self.layout.len();
-        for at in places.clone() {
-            if at % CANCEL_EVERY == 0 && cancel.is_cancelled() {
-                return;
-            }
-            if let Some(key) = self.pair_at(at) {
-                self.counts.add(key, self.layout.count_at(at));
-            }
-        }
-        let mut ends = vec![0_u32; self.counts.slots()];
-        for at in places.clone() {
-            if at % CANCEL_EVERY == 0 && cancel.is_cancelled() {
-                return;
-            }
-            if let Some(key) = self.pair_at(at) {
-                ends[self.counts.slot(key)] += 1;
-            }
-        }
-        let mut sum = 0;
-        for end in &mut ends {
-            let len = *end;
-            *end = sum; // a start for now: filling moves it to the end
-            sum += len;
-        }
-        self.pool = vec![0; sum as usize];
-        for at in places {
-            if at % CANCEL_EVERY == 0 && cancel.is_cancelled() {
-                return;
-            }
-            if let Some(key) = self.pair_at(at) {
-                let end = &mut ends[self.counts.slot(key)];
-                self.pool[*end as usize] = place(at);
-                *end += 1;
-            }
-        }
-        let entries: Vec<Entry> = {
-            let starts = std::iter::once(0).chain(ends.iter().copied());
-            let lists = starts.zip(&ends).enumerate().filter(|(_, (start, end))| start < end);
-            lists
-                .map(|(slot, (start, &end))| {
-                    let (key, count) = self.counts.at(slot);
-                    Entry { count, key: Reverse(key), start, len: end - start }
-                })
-                .collect()
-        };
-        for entry in entries {
-            self.enqueue(entry);
-        }
-    }
-
-    /// The pair that starts at a place of the fresh layout, if it may merge at all.
-    #[inline]
-    fn pair_at(&self, at: usize) -> Option<u64> {
-        let left = self.layout.token_at(at)?;
-        let (_, right) = self.layout.next(at)?;
-        self.allows(left, right).then(|| key_of(left, right))
     }
 
     #[inline]
