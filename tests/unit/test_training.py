@@ -273,6 +273,17 @@ def test_a_tokenizer_without_some_byte_is_not_extended() -> None:
         av.extend(base, [BYTES], 5)
 
 
+@pytest.mark.parametrize("name", ["llama3", "gpt2", "starcoder", "gpt_neox"])
+def test_published_tokenizers_extend_and_export(name: str, fixtures: Path) -> None:
+    # GPT-NeoX's and StarCoder's vocabularies lack the bytes that no UTF-8 text has.
+    text = (fixtures / "text" / "udhr" / "tam.txt").read_bytes()
+    base = av.Tokenizer.load(fixtures / "tokenizers" / name)
+    more = av.extend(base, [text, b"\xff\xc0" * 9], 40, threads=1)
+    assert len(more.vocabulary) == len(base.vocabulary) + 40
+    assert len(more.encode(text)) < len(base.encode(text))
+    export.verify(more, [text.decode()[:5000]])
+
+
 # Export.
 
 
