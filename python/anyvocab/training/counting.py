@@ -14,7 +14,13 @@ from anyvocab import _core, errors
 from anyvocab.training import resuming, sampling
 from anyvocab.training.corpus import Document, Input, Source, sources_of
 from anyvocab.training.counts import CountHeader, Counts, SourceTotals
-from anyvocab.training.shards import ShardWriter, gather, storage_errors, write_batches
+from anyvocab.training.shards import (
+    ShardWriter,
+    gather,
+    require_pyarrow,
+    storage_errors,
+    write_batches,
+)
 
 __all__ = ["CountReport", "Plan", "count", "count_corpus"]
 
@@ -209,6 +215,7 @@ def count(
         document_bytes=document_bytes,
     )
     started = time.perf_counter()
+    require_pyarrow()  # better said before the work than after it
     path = Path(out)
     if existing == "refuse":
         refuse_existing(path)

@@ -44,7 +44,12 @@ class Batches(Protocol):
         """Return up to `most` counts, none further from `most_bytes` bytes on."""
 
 
-def _pyarrow() -> Any:
+def requirerequire_pyarrow() -> Any:
+    """Return pyarrow.
+
+    Raises:
+        MissingExtra: It is not installed.
+    """
     try:
         import pyarrow.parquet
     except ImportError:
@@ -76,7 +81,7 @@ class ShardWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str], header: CountHeader) -> None:
-        pa = _pyarrow()
+        pa = require_pyarrow()
         self._path = Path(path)
         self._schema = _schema(pa, header)
         self._temporary = self._path.with_name(
@@ -212,7 +217,7 @@ class _Shard:
     """A shard that is read a row group at a time."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        pa = _pyarrow()
+        pa = require_pyarrow()
         self.name = os.fspath(path)
         if not Path(path).is_file():
             raise errors.build(
@@ -250,7 +255,7 @@ class _Shard:
 
     def group(self, number: int) -> Arrays:
         """Return the counts of one row group, checked to come after those of the one before."""
-        pa = _pyarrow()
+        pa = require_pyarrow()
         try:
             table = self._file.read_row_group(number, columns=["pretoken", "count"])
             pretokens = table.column("pretoken").cast(pa.large_binary()).combine_chunks()
