@@ -44,7 +44,7 @@ class Batches(Protocol):
         """Return up to `most` counts, none further from `most_bytes` bytes on."""
 
 
-def requirerequire_pyarrow() -> Any:
+def require_pyarrow() -> Any:
     """Return pyarrow.
 
     Raises:
