@@ -105,7 +105,7 @@ $(VENV)/.extension: $(VENV)/.tools $(RUST) pyproject.toml
 	@touch $@
 
 $(VENV)/.oracles: $(VENV)/.venv pyproject.toml
-	$(PY) -m pip install --quiet --group oracles
+	$(PY) -m pip install --quiet --group oracles --group shards
 	@touch $@
 
 $(VENV)/.adapters: $(VENV)/.extra-$(EXTRAS) pyproject.toml

@@ -31,12 +31,25 @@ def test_help_names_every_command() -> None:
     done = run("--help")
     assert done.returncode == 0
     assert done.stderr == ""
-    for name in ("demo", "inspect", "doctor", "complete", "score", "infill", "ensemble"):
+    for name in ("demo", "inspect", "doctor", "count", "complete", "score", "infill", "ensemble"):
         assert name in done.stdout
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "inspect", "doctor", "compare", "complete", "score", "infill", "ensemble"]
+    "command",
+    [
+        "demo",
+        "inspect",
+        "doctor",
+        "count",
+        "train",
+        "extend",
+        "compare",
+        "complete",
+        "score",
+        "infill",
+        "ensemble",
+    ],
 )
 def test_every_command_has_help_and_json(command: str) -> None:
     done = run(command, "--help")

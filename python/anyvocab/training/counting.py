@@ -128,6 +128,7 @@ class CountReport:
         """Return the report as what JSON can hold."""
         header = self.header
         return {
+            "format_version": header.format_version,
             "path": str(self.path),
             "pattern": header.pattern,
             "normalizer": header.normalizer,
