@@ -83,7 +83,7 @@ def test_the_whole_document_is_a_pretoken_without_a_pattern() -> None:
 def test_a_normalizer_changes_what_is_counted() -> None:
     text = "cafe\u0301"
     assert counted(iter([text]), Plan(normalizer="nfc", threads=1)) == {"café".encode(): 1}
-    assert counted(iter([text])) == {text.encode(): 1}
+    assert counted(iter([text])) == {b"cafe": 1, "\u0301".encode(): 1}
 
 
 def test_order_threads_memory_and_batches_do_not_change_the_shard(tmp_path: Path) -> None:
@@ -149,7 +149,8 @@ def test_a_document_that_must_be_held_is_refused_over_its_limit(tmp_path: Path) 
     plan = Plan(pattern=r"\w+|\W", threads=1, document_bytes=1000)
     with pytest.raises(av.LimitExceeded, match=r"a\.txt.*4000 bytes.*documents=\"line\""):
         count_corpus(path, plan)
-    assert len(count_corpus(path, Plan(threads=1, document_bytes=1000))) == 3
+    counts = count_corpus(path, Plan(threads=1, document_bytes=1000))
+    assert counts.to_dict() == {b"a": 1, b" a": 999, b" b": 1000, b" ": 1}
 
 
 def test_bytes_that_are_no_utf8_are_counted_skipped_or_refused(tmp_path: Path) -> None:
@@ -198,7 +199,7 @@ def test_a_source_that_gives_nothing_is_refused_by_name() -> None:
 def test_arguments_out_of_range_are_refused_by_name(
     option: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(av.InvalidValue, match=message):
+    with pytest.raises(av.AnyvocabError, match=message):
         count_corpus([b"a"], Plan(**option))  # type: ignore[arg-type]
 
 
@@ -226,11 +227,11 @@ def test_what_is_drawn_depends_on_the_seed_and_not_on_the_order() -> None:
 
 def test_a_limit_takes_documents_from_everywhere_and_not_the_head(tmp_path: Path) -> None:
     for i in range(100):
-        (tmp_path / f"{i:03}.txt").write_text(f"{chr(ord('a') + i // 50)}{'x' * 99}")
+        (tmp_path / f"{i:03}.txt").write_text(f"{chr(ord('a') + i // 50)}{'x' * 96}{i:03}")
     counts = count_corpus({"a": tmp_path}, ONE, limit_bytes={"a": 2000})
     header = counts.header.sources["a"]
     assert (header.documents, header.bytes, header.seen_bytes) == (20, 2000, 10_000)
-    first_half = counts.to_dict()[b"a" + b"x" * 99]
+    first_half = counts.to_dict()[b"a" + b"x" * 96]
     assert 3 <= first_half <= 17  # a hypergeometric draw of 20 from 50 + 50: 10, deviation 2
     texts = [path.read_bytes() for path in sorted(tmp_path.iterdir())]
     for order in (texts, texts[::-1]):

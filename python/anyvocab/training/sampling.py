@@ -1,7 +1,8 @@
 """Which documents of a source count, and how often: by a hash of each, never by their order.
 
 A second stage that saw the head of a corpus alone, and so one language alone, is a known way to
-ruin a tokenizer; here every document of a source has the same chance, wherever it stands.
+ruin a tokenizer; here every document of a source has the same chance, wherever it stands. Copies
+of one document have one hash: a weight draws all of them or none.
 """
 
 from __future__ import annotations
@@ -112,6 +113,7 @@ class Drawer:
         self._seed = seed
         self._cutoff = cutoff
         self._left = cutoff.equal if cutoff else 0
+        self._limit = source.limit_bytes or 0
         self._whole = math.floor(source.weight)
         self._share = source.weight - self._whole
 
@@ -119,9 +121,9 @@ class Drawer:
         """Return how often `document` counts; 0 for not at all."""
         first, second = fingerprint(document, self._seed)
         if self._cutoff is not None:
-            key = (first, size_of(document))
-            bound = (self._cutoff.hash, self._cutoff.size)
-            if key > bound:
+            size = size_of(document)
+            key, bound = (first, size), (self._cutoff.hash, self._cutoff.size)
+            if size > self._limit or key > bound:
                 return 0
             if key == bound:
                 if self._left == 0:

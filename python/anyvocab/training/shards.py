@@ -119,6 +119,9 @@ class ShardWriter:
                     sync_folder(self._path.parent)
         finally:
             # Closing what was broken off may fail in turn, as on a full disk; nothing is lost.
+            with suppress(OSError, ValueError):
+                self._writer.close()
+            self._writer.is_open = False  # else it tries once more when it is collected
             with suppress(OSError):
                 self._file.close()
             self._temporary.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 //! The one door into the core's work: releases the GIL, watches for Ctrl-C, turns a panic into `InternalError`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyvocab_core::pipeline::Cancel;
@@ -35,17 +36,20 @@ pub(crate) fn long<T: Send>(
     work: impl FnOnce() -> anyvocab_core::Result<T> + Send,
 ) -> PyResult<T> {
     let mut signal = Ok(());
+    // Not `is_finished`: that comes after the thread has woken this one, which would sleep once more.
+    let is_done = AtomicBool::new(false);
     let done = py.detach(|| {
         std::thread::scope(|scope| {
             let waiter = std::thread::current();
-            let worker = scope.spawn(move || {
+            let worker = scope.spawn(|| {
                 let done = catch_unwind(AssertUnwindSafe(work));
+                is_done.store(true, Ordering::Release);
                 waiter.unpark();
                 done
             });
-            while !worker.is_finished() {
+            while !is_done.load(Ordering::Acquire) {
                 std::thread::park_timeout(POLL);
-                if signal.is_ok() && !worker.is_finished() {
+                if signal.is_ok() && !is_done.load(Ordering::Acquire) {
                     signal = Python::attach(|py| py.check_signals());
                     if signal.is_err() {
                         cancel.cancel();
