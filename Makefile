@@ -52,7 +52,7 @@ check: $(VENV)/.tools $(VENV)/.extension ## rustfmt, clippy, ruff, mypy, and the
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(PY) -m mypy tests/types
-	MYPYPATH=python $(PY) -m mypy.stubtest anyvocab._core --ignore-missing-stub
+	MYPYPATH=python $(PY) -m mypy.stubtest anyvocab._core --ignore-missing-stub --mypy-config-file pyproject.toml
 	$(PY) tests/check_tree.py
 
 bench: build $(VENV)/.oracles ## measure against the peers, in one run

@@ -37,11 +37,11 @@ pub(crate) fn long<T: Send>(
 ) -> PyResult<T> {
     let mut signal = Ok(());
     // Not `is_finished`: that comes after the thread has woken this one, which would sleep once more.
-    let is_done = AtomicBool::new(false);
+    let is_done = &AtomicBool::new(false);
     let done = py.detach(|| {
         std::thread::scope(|scope| {
             let waiter = std::thread::current();
-            let worker = scope.spawn(|| {
+            let worker = scope.spawn(move || {
                 let done = catch_unwind(AssertUnwindSafe(work));
                 is_done.store(true, Ordering::Release);
                 waiter.unpark();
