@@ -18,8 +18,8 @@ from anyvocab.training import _readers
 __all__ = ["Blocks", "Document", "Input", "Source", "sources_of"]
 
 HUB = "hub:"
-WHOLE = 32 << 20  # a text file up to this size is one bytes object, a longer one comes in blocks
-BLOCK = 8 << 20
+WHOLE = 8 << 20  # a text file up to this size is one bytes object, a longer one comes in blocks
+BLOCK = 4 << 20
 
 
 @dataclass(frozen=True)
