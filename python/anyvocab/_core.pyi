@@ -193,7 +193,7 @@ class Counter:
         spill_folder: str,
         normalizer: str | None = None,
         threads: int = 2,
-        memory_bytes: int = 1073741824,
+        memory_bytes: int = ...,
         invalid: str = "bytes",
         documents: str = "file",
         document_bytes: int | None = None,
