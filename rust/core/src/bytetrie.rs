@@ -55,6 +55,12 @@ impl Node {
         ((self.0 >> VALUE_SHIFT) & VALUE) as u32
     }
 
+    /// Whether no key goes on from here.
+    #[inline(always)]
+    pub fn is_leaf(self) -> bool {
+        self.base() == 0
+    }
+
     #[inline(always)]
     fn base(self) -> usize {
         // 28 bits.

@@ -1,8 +1,8 @@
 //! Which token may follow in an open pretoken, so that its tokens stay what the model's encoder makes of their bytes.
 //!
 //! BPE is asked pair by pair ([`crate::bpe::Adjacent`]), longest-match vocabularies by the longer tokens that have begun
-//! ([`super::longest`]). Unigram is asked by encoding again: its encodings are prefix-closed too, so one encoding per
-//! candidate decides.
+//! ([`super::longest`]), Unigram by the sums of its best paths ([`super::viterbi`]). Where a tokenizer has no exact
+//! streaming form, the whole text is encoded again.
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 
 use super::longest::LongestMatch;
 use super::piece::{Pending, Tail};
+use super::viterbi::Viterbi;
 use crate::bpe::{Adjacent, AdjacentScratch, BpeEngine};
 use crate::ids::TokenId;
 use crate::index::{Bits, VocabIndex};
@@ -27,7 +28,7 @@ const NO_PLACE: u32 = u32::MAX;
 const PROBES: [&[u8]; 9] = [b"", b" ", b"a", b"s", b"\n", b"0", b".", b"'", "é".as_bytes()];
 
 /// A text with its spaces written as the model's input writes them.
-fn marked(bytes: &[u8], mark: Option<char>) -> Cow<'_, [u8]> {
+pub(super) fn marked(bytes: &[u8], mark: Option<char>) -> Cow<'_, [u8]> {
     let Some(mark) = mark.filter(|_| bytes.contains(&b' ')) else { return Cow::Borrowed(bytes) };
     let mut buffer = [0; 4];
     let mark = mark.encode_utf8(&mut buffer).as_bytes();
@@ -42,6 +43,8 @@ pub(super) enum Canon {
     Bpe(Box<BpeCanon>),
     /// By the longer tokens that have begun.
     Longest(LongestMatch),
+    /// By the best paths.
+    Viterbi(Box<Viterbi>),
     /// By encoding again.
     Again(Again),
 }
@@ -62,15 +65,9 @@ pub(super) struct BpeCanon {
     masks: Mutex<FxHashMap<(TokenId, Pending), Arc<Bits>>>,
 }
 
-/// Encoding again.
+/// Encoding the whole text again, with a few continuations.
 pub(super) struct Again {
     encoder: Arc<Encoder>,
-    /// The character that a space of the text stands for in the model's input.
-    mark: Option<char>,
-    /// Whether the whole pipeline is run, with a few continuations, since the way it cuts is not known.
-    pipeline: bool,
-    /// By the tokens of the open pretoken.
-    masks: Mutex<FxHashMap<Vec<TokenId>, Arc<Bits>>>,
 }
 
 impl BpeCanon {
@@ -202,56 +199,29 @@ impl BpeCanon {
 }
 
 impl Again {
-    /// Pretoken by pretoken.
-    pub(super) fn new(encoder: &Arc<Encoder>, mark: Option<char>) -> Self {
-        Self { encoder: Arc::clone(encoder), mark, pipeline: false, masks: Mutex::default() }
+    pub(super) fn new(encoder: &Arc<Encoder>) -> Self {
+        Self { encoder: Arc::clone(encoder) }
     }
 
-    /// The whole text.
-    pub(super) fn whole(encoder: &Arc<Encoder>) -> Self {
-        Self { encoder: Arc::clone(encoder), mark: None, pipeline: true, masks: Mutex::default() }
-    }
-
-    /// The places among `live` that may follow. O(places · bytes of the open pretoken), once for each of its contents.
-    fn mask(&self, index: &VocabIndex, live: &Bits, open: Open) -> Arc<Bits> {
-        let known = |open: &Open| self.masks.lock().unwrap_or_else(PoisonError::into_inner).get(&open.ids).cloned();
-        if let Some(mask) = known(&open).filter(|_| !self.pipeline) {
-            return mask;
-        }
-        let (bytes, ids) = (open.bytes.len(), open.ids.clone());
-        let (mut text, mut all) = (open.bytes, open.ids);
+    /// The places among `live` that may follow. O(places · bytes of the text · continuations).
+    fn mask(&self, index: &VocabIndex, live: &Bits, mut open: Open) -> Bits {
+        let len = open.bytes.len();
         let mut mask = Bits::new();
-        // What is remembered holds wherever the pretoken began: not what is live here alone.
-        for (place, &id) in (0_u32..).zip(index.ids()).filter(|(place, _)| !self.pipeline || live.get(*place)) {
-            text.truncate(bytes);
-            all.truncate(ids.len());
-            text.extend_from_slice(index.token(place));
-            all.push(id);
-            if self.holds(&text, &all) {
-                mask.set(place, true);
-            }
-        }
-        let mask = Arc::new(mask);
-        if !self.pipeline {
-            let mut masks = self.masks.lock().unwrap_or_else(PoisonError::into_inner);
-            if masks.len() >= MASKS {
-                masks.clear();
-            }
-            masks.insert(ids, Arc::clone(&mask));
+        for place in live.iter() {
+            open.push(index.id(place), index.token(place));
+            mask.set(place, self.holds(&open));
+            open.pop(len);
         }
         mask
     }
 
-    /// Whether encoding the bytes gives these ids (and, with the whole pipeline, whether some continuation keeps them).
-    pub(super) fn holds(&self, bytes: &[u8], ids: &[TokenId]) -> bool {
-        if !self.pipeline {
-            return self.encoder.encode_piece_ids(&marked(bytes, self.mark)) == ids;
-        }
-        let mut text = bytes.to_vec();
+    /// Whether some continuation keeps the tokens.
+    fn holds(&self, open: &Open) -> bool {
+        let mut text = open.bytes.clone();
         PROBES.iter().any(|probe| {
-            text.truncate(bytes.len());
+            text.truncate(open.bytes.len());
             text.extend_from_slice(probe);
-            self.encoder.encode_as_text(&text).is_ok_and(|found| found.starts_with(ids))
+            self.encoder.encode_as_text(&text).is_ok_and(|found| found.starts_with(&open.ids))
         })
     }
 
@@ -286,44 +256,49 @@ impl Canon {
     pub(super) fn next(
         &self,
         index: &VocabIndex,
-        tail: Tail,
+        tail: &Tail,
         id: TokenId,
         open: impl FnOnce() -> Open,
     ) -> Option<Tail> {
         match (self, tail) {
             (Self::All, _) => Some(Tail::Again),
             (_, Tail::Whole) => None,
-            (Self::Bpe(bpe), Tail::Bpe { last, pending, .. }) => bpe.next(index, (last, pending), id),
+            (Self::Bpe(bpe), Tail::Bpe { last, pending, .. }) => bpe.next(index, (*last, *pending), id),
             (Self::Bpe(bpe), _) => bpe.first(index, id),
             (Self::Longest(longest), tail) => {
-                let before = if let Tail::Longest(matches) = tail { Some(matches) } else { None };
+                let before = if let Tail::Longest(matches) = tail { Some(*matches) } else { None };
                 longest.pass(before, index.token(index.place(id)?)).map(Tail::Longest)
+            }
+            (Self::Viterbi(viterbi), tail) => {
+                let column = viterbi.next(index, tail.column(), index.place(id)?)?;
+                Some(Tail::Viterbi(Arc::new(column)))
             }
             (Self::Again(again), _) => {
                 let mut open = open();
                 open.push(id, index.token(index.place(id)?));
-                again.holds(&open.bytes, &open.ids).then_some(Tail::Again)
+                again.holds(&open).then_some(Tail::Again)
             }
         }
     }
 
     /// Whether the open pretoken may end behind its last token.
-    pub(super) fn may_end(&self, tail: Tail, open: impl FnOnce() -> Open) -> bool {
+    pub(super) fn may_end(&self, tail: &Tail, open: impl FnOnce() -> Open) -> bool {
         match (self, tail) {
             // A pretoken that is a token is that token alone.
             (Self::Bpe(bpe), Tail::Bpe { last, many, .. }) if bpe.engine().ignores_merges() => {
-                bpe.whole(&open().bytes).is_none_or(|id| !many && id == last)
+                bpe.whole(&open().bytes).is_none_or(|id| !many && id == *last)
             }
-            (Self::Again(again), _) if again.pipeline => again.is_all(&open()),
+            (Self::Viterbi(viterbi), Tail::Viterbi(column)) => viterbi.may_end(column),
+            (Self::Again(again), _) => again.is_all(&open()),
             _ => true,
         }
     }
 
-    /// Whether [`Self::may_end`] says so whatever the pretoken is.
-    pub(super) fn may_always_end(&self, tail: Tail) -> bool {
+    /// Whether some text goes on behind the open pretoken as far as its encoding goes, whatever it is.
+    pub(super) fn is_settled(&self, tail: &Tail) -> bool {
         match (self, tail) {
             (Self::Bpe(bpe), Tail::Bpe { .. }) => !bpe.engine().ignores_merges(),
-            (Self::Again(again), _) => !again.pipeline,
+            (Self::Again(_), _) => false,
             _ => true,
         }
     }
@@ -333,7 +308,7 @@ impl Canon {
         match self {
             Self::Bpe(bpe) => bpe.engine().ignores_merges(),
             Self::Again(_) => true,
-            Self::All | Self::Longest(_) => false,
+            Self::All | Self::Longest(_) | Self::Viterbi(_) => false,
         }
     }
 
@@ -343,7 +318,7 @@ impl Canon {
 
     /// Whether the whole text is encoded again.
     pub(super) fn is_pipeline(&self) -> bool {
-        matches!(self, Self::Again(again) if again.pipeline)
+        matches!(self, Self::Again(_))
     }
 
     /// The places, among those of `live`, of all tokens for which [`Self::next`] finds a tail, as far as the open pretoken
@@ -353,22 +328,23 @@ impl Canon {
     pub(super) fn mask(
         &self,
         index: &VocabIndex,
-        tail: Tail,
+        tail: &Tail,
         live: &Bits,
         open: impl FnOnce() -> Open,
     ) -> Option<Arc<Bits>> {
         match (self, tail) {
             (Self::All, _) => None,
             (_, Tail::Whole) => Some(Arc::default()),
-            (Self::Bpe(bpe), Tail::Bpe { last, pending, .. }) => Some(bpe.next_mask(index, last, pending)),
+            (Self::Bpe(bpe), Tail::Bpe { last, pending, .. }) => Some(bpe.next_mask(index, *last, *pending)),
             (Self::Bpe(bpe), _) => {
                 let mut mask = bpe.text.clone();
                 bpe.add_bytes(index, Pending::NONE, &mut mask);
                 Some(Arc::new(mask))
             }
-            (Self::Longest(longest), Tail::Longest(matches)) => Some(Arc::new(longest.mask(Some(matches), index))),
+            (Self::Longest(longest), Tail::Longest(matches)) => Some(Arc::new(longest.mask(Some(*matches), index))),
             (Self::Longest(_), _) => None,
-            (Self::Again(again), _) => Some(again.mask(index, live, open())),
+            (Self::Viterbi(viterbi), tail) => Some(Arc::new(viterbi.mask(index, tail.column()))),
+            (Self::Again(again), _) => Some(Arc::new(again.mask(index, live, open()))),
         }
     }
 

@@ -43,13 +43,13 @@ impl CoverModel {
     }
 
     fn ends_with(&self, group: &Group, open: impl FnOnce() -> Open) -> bool {
-        group.empty || (self.machine.can_end(group.stream) && self.canon.may_end(group.tail, open))
+        group.empty || (self.machine.can_end(group.stream) && self.canon.may_end(&group.tail, open))
     }
 
     /// The same hypothesis with a cut right here, behind `depth` tokens.
     fn cut(&self, group: &Group, depth: u32, open: impl FnOnce() -> Open) -> Option<Group> {
         let stream = self.machine.cut(group.stream);
-        if group.empty || stream == Streaming::DEAD || !self.canon.may_end(group.tail, open) {
+        if group.empty || stream == Streaming::DEAD || !self.canon.may_end(&group.tail, open) {
             return None;
         }
         Some(Group { start: self.start_at(depth), stream, tail: Tail::Fresh, ..*group })
@@ -114,11 +114,11 @@ impl CoverModel {
         }
         for group in self.alternatives(node) {
             let Some((stream, runs)) = self.read(&group, token) else { continue };
-            let Some(tail) = self.canon.next(&self.index, group.tail, id, || self.open(node, &group)) else {
+            let Some(tail) = self.canon.next(&self.index, &group.tail, id, || self.open(node, &group)) else {
                 continue;
             };
             let after = Group { stream, runs, tail, empty: false, ..group };
-            if self.is_settled(stream) && self.canon.may_always_end(tail) {
+            if self.is_settled(stream) && self.canon.is_settled(&after.tail) {
                 add(after);
                 continue;
             }
@@ -204,7 +204,7 @@ impl CoverModel {
                         return true;
                     }
                     let id = self.index.id(place);
-                    let Some(tail) = self.canon.next(&self.index, group.tail, id, || open.clone()) else { continue };
+                    let Some(tail) = self.canon.next(&self.index, &group.tail, id, || open.clone()) else { continue };
                     let after = Group { stream, runs, tail, empty: false, ..*group };
                     let len = open.bytes.len();
                     open.push(id, self.index.token(place));
@@ -283,7 +283,10 @@ impl CoverModel {
     }
 
     fn remembered(&self, group: &Group, compute: impl FnOnce() -> Bits) -> Arc<Bits> {
-        let key = (group.stream, group.runs, group.tail);
+        if !group.tail.comes_again() {
+            return Arc::new(compute());
+        }
+        let key = (group.stream, group.runs, group.tail.clone());
         if let Some(mask) = self.following.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Arc::clone(mask);
         }
@@ -298,7 +301,7 @@ impl CoverModel {
 
     fn compute(&self, group: &Group, passing: &Passing, open: &mut Open) -> Bits {
         let mut mask = passing.live.clone();
-        if let Some(next) = self.canon.mask(&self.index, group.tail, &mask, || open.clone()) {
+        if let Some(next) = self.canon.mask(&self.index, &group.tail, &mask, || open.clone()) {
             mask.and(&next);
         }
         for &(place, stream, runs) in &passing.open {
@@ -318,7 +321,7 @@ impl CoverModel {
 
     fn lives_behind(&self, group: &Group, (stream, runs): (StateId, Runs), place: u32, open: &mut Open) -> bool {
         let id = self.index.id(place);
-        let Some(tail) = self.canon.next(&self.index, group.tail, id, || open.clone()) else { return false };
+        let Some(tail) = self.canon.next(&self.index, &group.tail, id, || open.clone()) else { return false };
         let after = Group { stream, runs, tail, empty: false, ..*group };
         let len = open.bytes.len();
         open.push(id, self.index.token(place));

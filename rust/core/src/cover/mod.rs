@@ -42,6 +42,7 @@ mod sums;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod viterbi;
 
 pub use feeding::{DeviceSums, Layout, Wanted, mask_words};
 pub use model::{CoverModel, Exactness, Law, Policy};

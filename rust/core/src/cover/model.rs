@@ -12,6 +12,7 @@ use super::node::{Node, Registry};
 use super::normal::{Normal, White};
 use super::normal_masks::NormalMasks;
 use super::piece::{Group, Tail};
+use super::viterbi::Viterbi;
 use crate::error::{Error, Result};
 use crate::formats::{Description, Model, PreTokenizer};
 use crate::ids::TokenId;
@@ -149,7 +150,7 @@ impl CoverModel {
             this.added = added;
             if let Err(reason) = this.take_canonical_test(encoder, &vocabulary, limits) {
                 this.exactness = Exactness::Reencoded(reason);
-                this.canon = Canon::Again(Again::whole(encoder));
+                this.canon = Canon::Again(Again::new(encoder));
                 this.added = AddedTokens::new(Vec::new());
                 this.normal = None;
                 this.machine = Streaming::new(&PreTokenizer::Sequence(Vec::new()), limits)?;
@@ -200,7 +201,10 @@ impl CoverModel {
             },
             Model::WordPiece(_) | Model::WordLevel(_) => return Err("a model of whole words".to_owned()),
             Model::Trie(model) => Canon::Longest(LongestMatch::new(model).map_err(|e| e.to_string())?),
-            Model::Unigram(_) => Canon::Again(Again::new(encoder, pipeline::mark_of(description))),
+            Model::Unigram(model) => {
+                let mark = pipeline::mark_of(description);
+                Canon::Viterbi(Box::new(Viterbi::new(encoder, model, mark, (vocabulary, &self.index))?))
+            }
         };
         Ok(())
     }

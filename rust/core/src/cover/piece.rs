@@ -1,7 +1,10 @@
 //! What a context is in the middle of: the open pretoken, under each hypothesis about where it began.
 
+use std::sync::Arc;
+
 use super::added::Runs;
 use super::longest::Matches;
+use super::viterbi::Column;
 use crate::ids::TokenId;
 use crate::pretoken::streaming::StateId;
 
@@ -27,7 +30,7 @@ impl Pending {
 }
 
 /// The tokens of the open pretoken, as far as the next one depends on them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Tail {
     /// There is none yet: the pretoken begins here.
     Fresh,
@@ -44,12 +47,26 @@ pub(super) enum Tail {
     Whole,
     /// Longest match looks at the longer tokens that have begun.
     Longest(Matches),
-    /// The pretoken has to be encoded again.
+    /// Unigram looks at the best paths to where tokens may have begun.
+    Viterbi(Arc<Column>),
+    /// The text has to be encoded again.
     Again,
 }
 
+impl Tail {
+    /// The best paths; `None` before the first token.
+    pub(super) fn column(&self) -> Option<&Column> {
+        if let Self::Viterbi(column) = self { Some(column) } else { None }
+    }
+
+    /// Whether other texts are likely to have the same one.
+    pub(super) fn comes_again(&self) -> bool {
+        self.column().is_none_or(Column::comes_again)
+    }
+}
+
 /// One hypothesis: where the open pretoken began, and what must hold of the text to come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Group {
     /// Where the pretoken began, in tokens from the root.
     pub(super) start: u32,

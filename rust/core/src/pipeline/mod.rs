@@ -387,18 +387,17 @@ impl Encoder {
         }
     }
 
+    /// The Unigram model, where it is one.
+    pub(crate) fn unigram(&self) -> Option<&crate::unigram::Engine> {
+        match &self.engine {
+            Engine::Unigram(engine) => Some(engine),
+            _ => None,
+        }
+    }
+
     /// Whether the model reads spaces as they are and a text is one pretoken.
     pub(crate) fn is_marked(&self) -> bool {
         matches!(self.path, Path::Marked(_))
-    }
-
-    /// The ids of one pretoken, written as the model reads it.
-    pub(crate) fn encode_piece_ids(&self, piece: &[u8]) -> Vec<TokenId> {
-        let mut ids = Vec::new();
-        let mut scratch = self.pool.take();
-        self.engine.encode(piece, &mut scratch, &mut ids);
-        self.pool.give(scratch);
-        ids
     }
 
     /// The ids of a text in which special tokens are ordinary text; without a space that the tokenizer puts in front, if

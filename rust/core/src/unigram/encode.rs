@@ -241,7 +241,7 @@ struct Run {
 /// The sum as the implementation has it. In f32 both are exact f32 values, and an f64 has more than twice the digits of an
 /// f32, so rounding their f64 sum gives the f32 sum.
 #[inline(always)]
-fn sum<const SINGLE: bool>(score: f64, before: f64) -> f64 {
+pub(super) fn sum<const SINGLE: bool>(score: f64, before: f64) -> f64 {
     if SINGLE { f64::from((score + before) as f32) } else { score + before }
 }
 

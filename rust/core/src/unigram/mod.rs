@@ -22,13 +22,17 @@
 //! character (matched by no token unless a spelling has that very byte) and takes part in the unknown run around it;
 //! its byte fallback is its own `<0xNN>`. For `SentencePiece` each such byte is U+FFFD, as its normalizer has it.
 
+mod candidates;
 mod encode;
 pub mod reference;
+mod running;
 mod score;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use candidates::Candidates;
 pub use encode::Scratch;
+pub(crate) use running::Running;
 
 use crate::bytetrie::ByteTrie;
 use crate::formats::{Unigram, UnigramFlavour};

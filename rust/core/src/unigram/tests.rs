@@ -6,7 +6,7 @@ use serde::Deserialize;
 /// What a piece is, beside its spelling and score.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Kind {
+pub(super) enum Kind {
     #[default]
     Normal,
     Unknown,
@@ -15,7 +15,7 @@ enum Kind {
     UserDefined,
 }
 
-fn model(flavour: UnigramFlavour, pieces: &[(&[u8], f64, Kind)]) -> Unigram {
+pub(super) fn model(flavour: UnigramFlavour, pieces: &[(&[u8], f64, Kind)]) -> Unigram {
     let mut model = Unigram { flavour, fuse_unk: true, ..Unigram::default() };
     for (id, (spelling, score, kind)) in (0u32..).zip(pieces) {
         model.vocab.push(spelling, id);

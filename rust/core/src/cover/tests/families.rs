@@ -131,6 +131,11 @@ fn unigram_continues_as_its_encoder_does() {
 }
 
 #[test]
+fn unigram_of_random_pieces_continues_as_its_encoder_does() {
+    (0..24).map(tokenizers::random_unigram).for_each(|tiny| agrees(&tiny));
+}
+
+#[test]
 fn ids_that_take_no_part_change_nothing_for_others() {
     for tiny in tokenizers::unigram().iter().chain(&[tokenizers::uncut(), tokenizers::patterns().remove(0)]) {
         agrees_with(tiny, &[(0x05, Policy::End), (0x06, Policy::Drop), (0x07, Policy::Forbid)]);

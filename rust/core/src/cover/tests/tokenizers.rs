@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{Lead, Tiny};
+use super::{Lead, Random, Tiny};
 use crate::decode::byte_alphabet;
+use crate::formats::{Model, Normalizer, SentencePieceNormalizer, UnigramFlavour};
 use crate::pretoken::known::spellings;
 
 /// One of each kind of character, and the ends of characters; common continuations first.
@@ -262,6 +263,67 @@ pub(super) fn unigram() -> Vec<Tiny> {
         new("unigram first, uncut", &value("first", false, true), Lead::UnlessThere),
         new("unigram never, uncut", &value("never", false, false), Lead::None),
     ]
+}
+
+/// Unigram of random pieces with random scores: on a grid of quarters, so that many paths are equally good, or fine.
+/// With and without byte tokens (for `\x81` in half of them only), with the arithmetic of either original.
+pub(super) fn random_unigram(seed: u64) -> Tiny {
+    let mut random = Random(0x0DD5_EED0 ^ seed << 8);
+    let chance = |random: &mut Random, one_in: usize| random.below(one_in) == 0;
+    let (single, fallback, fine) = (seed % 2 == 0, seed % 4 < 2, seed % 3 == 2);
+    let letters = ["▁", "a", "b", "é"];
+    let mut pieces: Vec<String> = Vec::new();
+    // One in eight has no piece of its own: it is unknown outside longer ones.
+    pieces.extend(letters.iter().filter(|_| !chance(&mut random, 8)).map(|letter| letter.to_string()));
+    while pieces.len() < 18 {
+        let len = 2 + random.below(3);
+        let piece: String = (0..len).map(|_| letters[random.below(letters.len())]).collect();
+        if !pieces.contains(&piece) {
+            pieces.push(piece);
+        }
+    }
+    let mut vocab = vec![json!(["<unk>", 0.0])];
+    for piece in &pieces {
+        let length = piece.chars().count() as f64;
+        let spread = if fine { random.below(1000) as f64 / 333.0 } else { random.below(9) as f64 / 4.0 };
+        vocab.push(json!([piece, -0.75 - 0.5 * length - spread]));
+    }
+    let has_byte = |byte: &u8| fallback && (*byte != 0x81 || seed % 8 < 4);
+    let first_byte = vocab.len();
+    vocab.extend((0..=255_u8).filter(has_byte).map(|byte| json!([format!("<0x{byte:02X}>"), -5.0])));
+    let last = vocab.len();
+    let lead = if chance(&mut random, 2) { Lead::None } else { Lead::Always };
+    let scheme = if lead == Lead::None { "never" } else { "always" };
+    let mut value = json!({
+        "version": "1.0",
+        "added_tokens": [added(0, "<unk>", false, true)],
+        "normalizer": null,
+        "pre_tokenizer": null,
+        "post_processor": null,
+        "decoder": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": false},
+        "model": {"type": "Unigram", "unk_id": 0, "vocab": vocab, "byte_fallback": fallback},
+    });
+    if !single {
+        value["pre_tokenizer"] = json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme,
+                                        "split": chance(&mut random, 2)});
+    }
+    let mut description = super::json(&value);
+    if single {
+        let Model::Unigram(model) = &mut description.model else { panic!("a Unigram model") };
+        model.flavour = UnigramFlavour::SentencePiece;
+        model.never = (first_byte..last).map(|id| u32::try_from(id).expect("tiny")).collect();
+        description.normalizer = Normalizer::SentencePiece(SentencePieceNormalizer {
+            charsmap: Vec::new(),
+            add_dummy_prefix: lead != Lead::None,
+            remove_extra_whitespaces: false,
+            escape_whitespaces: true,
+            treat_whitespace_as_suffix: false,
+            protected: Vec::new(),
+            keep_invalid: true,
+        });
+    }
+    let lead = if !single && lead == Lead::Always { Lead::UnlessThere } else { lead };
+    Tiny::new("random unigram", description, lead, SPM_UNITS)
 }
 
 /// RWKV's longest match.
