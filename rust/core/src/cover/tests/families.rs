@@ -132,7 +132,7 @@ fn unigram_continues_as_its_encoder_does() {
 
 #[test]
 fn unigram_of_random_pieces_continues_as_its_encoder_does() {
-    (0..24).map(tokenizers::random_unigram).for_each(|tiny| agrees(&tiny));
+    (0..12).map(tokenizers::random_unigram).for_each(|tiny| agrees(&tiny));
 }
 
 #[test]
