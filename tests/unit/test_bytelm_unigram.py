@@ -1,4 +1,4 @@
-"""ByteLM over a Unigram model against the enumeration of its laws, with `tokenizers` for an encoder."""
+"""ByteLM over a Unigram model against its laws by enumeration, `tokenizers` the encoder."""
 
 from __future__ import annotations
 
