@@ -222,9 +222,7 @@ def pattern_names() -> list[str]: ...
 
 _Words = tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint64]]
 """Pretokens end to end, offsets, counts."""
-_Learnt = tuple[
-    NDArray[np.uint32], NDArray[np.uint64], NDArray[np.uint8], NDArray[np.int64], str
-]
+_Learnt = tuple[NDArray[np.uint32], NDArray[np.uint64], NDArray[np.uint8], NDArray[np.int64], str]
 """Merges [n, 3] as (left, right, product), their counts, tokens end to end, offsets, why it ended."""
 
 @final
@@ -303,6 +301,7 @@ def train_parity(
     progress: TrainProgress | None = None,
 ) -> tuple[_Learnt, NDArray[np.int64], NDArray[np.float64]]:
     """(learnt, the number of the language that chose each merge or -1, measured tokens of each)."""
+
 def bpe_json(
     token_data: NDArray[np.uint8],
     token_offsets: NDArray[np.int64],
@@ -314,6 +313,7 @@ def bpe_json(
 ) -> bytes: ...
 def cuts_of(tokenizer: Tokenizer) -> tuple[str, str | None]:
     """(pattern, normalizer) as training names them."""
+
 def extend_words(
     tokenizer: Tokenizer,
     data: NDArray[np.uint8],
