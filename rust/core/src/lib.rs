@@ -14,6 +14,7 @@ pub mod index;
 pub mod limits;
 pub mod normalize;
 pub mod numerics;
+mod piececache;
 pub mod pipeline;
 pub mod pretoken;
 pub mod train;

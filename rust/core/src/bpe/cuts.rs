@@ -7,10 +7,11 @@
 
 use super::symbols::byte_token_value;
 use crate::decode::byte_alphabet;
-use crate::formats::{Bpe, Symbols as SymbolKind};
+use crate::formats::{Bpe, Merge, Symbols as SymbolKind};
 use crate::ids::TokenId;
 
 const MARK: usize = 256;
+const MARK_CLASS: u16 = 256;
 const CLASSES: usize = 257;
 const WORDS: usize = CLASSES.div_ceil(64);
 const MARK_BYTES: &[u8] = "▁".as_bytes();
@@ -42,14 +43,34 @@ impl Cuts {
                 last[id as usize] = b;
             }
         }
-        let mut bridged = Box::new([[0_u64; WORDS]; CLASSES]);
+        let bridged = Box::new([[0_u64; WORDS]; CLASSES]);
+        let mut this = Self { bridged, bytes: raw || byte_level, space_is_mark };
         for merge in &model.merges {
             let known = |classes: &[u16], id: TokenId| classes.get(id as usize).copied().filter(|&c| c != u16::MAX);
-            let a = usize::from(known(&last, merge.left)?);
-            let b = usize::from(known(&first, merge.right)?);
-            bridged[a][b / 64] |= 1 << (b % 64);
+            this.bridge(known(&last, merge.left)?, known(&first, merge.right)?);
         }
-        Some(Self { bridged, bytes: raw || byte_level, space_is_mark })
+        Some(this)
+    }
+
+    /// The same for a part of the merges; `token` gives the bytes of their tokens as they stand in a pretoken.
+    pub(super) fn of_merges<'t>(&self, merges: &[Merge], token: impl Fn(TokenId) -> &'t [u8]) -> Option<Self> {
+        let bridged = Box::new([[0_u64; WORDS]; CLASSES]);
+        let mut this = Self { bridged, bytes: self.bytes, space_is_mark: self.space_is_mark };
+        for merge in merges {
+            let (left, right) = (token(merge.left), token(merge.right));
+            let (mut a, mut b) = (u16::from(*left.last()?), u16::from(*right.first()?));
+            if !self.bytes {
+                let is_mark = |byte: u16| self.space_is_mark && byte == u16::from(b' ');
+                a = if is_mark(a) || left.ends_with(MARK_BYTES) { MARK_CLASS } else { a };
+                b = if is_mark(b) || right.starts_with(MARK_BYTES) { MARK_CLASS } else { b };
+            }
+            this.bridge(a, b);
+        }
+        Some(this)
+    }
+
+    fn bridge(&mut self, a: u16, b: u16) {
+        self.bridged[usize::from(a)][usize::from(b) / 64] |= 1 << (b % 64);
     }
 
     /// Whether no merge can bridge `text[..at] | text[at..]`; `0 < at < text.len()`.
@@ -98,7 +119,6 @@ fn classes_of(spelling: &[u8], byte_level: bool) -> Option<(u16, u16)> {
     if byte_level {
         return Some((u16::from(byte_alphabet::byte_of(first)?), u16::from(byte_alphabet::byte_of(last)?)));
     }
-    const MARK_CLASS: u16 = 256;
     let a = if first == '▁' { MARK_CLASS } else { u16::from(spelling[0]) };
     let b = if last == '▁' { MARK_CLASS } else { u16::from(spelling[spelling.len() - 1]) };
     Some((a, b))

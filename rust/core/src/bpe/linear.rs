@@ -111,7 +111,8 @@ impl Linear {
         })
     }
 
-    fn token(&self, id: TokenId) -> &[u8] {
+    /// The bytes of a token as they stand in a pretoken; empty for an id that has none.
+    pub(super) fn token(&self, id: TokenId) -> &[u8] {
         let (start, end) = self.ranges[id as usize];
         &self.bytes[start as usize..end as usize]
     }

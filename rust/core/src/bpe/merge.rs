@@ -105,6 +105,33 @@ pub(crate) fn merge_bytes(
     }
 }
 
+/// [`merge`] for tokens without places, whose neighbours' ranks are known; appends the ids of what is left.
+pub(crate) fn merge_ids(
+    table: &MergeTable,
+    (ids, ranks): (&[TokenId], &[u32]),
+    (symbols, scratch): (&mut Vec<Symbol>, &mut MergeScratch),
+    out: &mut Vec<TokenId>,
+) {
+    let n = ids.len();
+    if n > SCAN_MAX || !table.is_packed() {
+        symbols.clear();
+        symbols.extend(ids.iter().map(|&id| Symbol { id, start: 0, end: 0 }));
+        merge_by_heap(table, symbols, scratch);
+        out.extend(symbols.iter().map(|symbol| symbol.id));
+        return;
+    }
+    let scan = &mut scratch.scan;
+    scan.ids[..n].copy_from_slice(ids);
+    for ((i, slot), &rank) in scan.keys.iter_mut().enumerate().zip(ranks) {
+        *slot = key(rank, i);
+    }
+    let mut left = scan.run(table, n, &mut scratch.last);
+    while left != 0 {
+        out.push(scan.ids[left.trailing_zeros() as usize]);
+        left &= left - 1;
+    }
+}
+
 /// A rank and a place in one number, so that the least one is the pair that goes first, found without a branch.
 fn key(rank: u32, at: usize) -> i32 {
     if rank == NO_RANK { NO_KEY } else { ((rank << PLACE_BITS) | at as u32).cast_signed() }

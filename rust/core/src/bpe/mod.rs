@@ -1,13 +1,17 @@
 //! Byte-pair encoding: the exact ids of the original, from a table of merges.
 //!
 //! [`reference`] is the definition. [`merge`] follows it with a scan or a heap; [`cuts`] finds the places where a text
-//! may be cut without changing a single id, so that most of it is short and repeats.
+//! may be cut without changing a single id, so that most of it is short and repeats. Where there are none, as in
+//! tokenizers whose tokens span words, [`seams`] puts a text together from words, [`levels`] keeps merges of words
+//! apart, and [`linear`] needs no words at all.
 
 mod adjacent;
 mod cuts;
+mod levels;
 mod linear;
 mod merge;
 mod reference;
+mod seams;
 mod symbols;
 mod table;
 #[cfg(test)]
@@ -26,8 +30,10 @@ use crate::formats::{Bpe, Merge, Spellings, Symbols as SymbolKind};
 use crate::ids::TokenId;
 pub use adjacent::{Adjacent, AdjacentScratch};
 use cuts::Cuts;
+use levels::Levels;
 use linear::{Linear, LinearScratch};
 use merge::{BytePairs, MergeScratch, SCAN_MAX};
+use seams::{Level, SeamScratch};
 pub(crate) use symbols::byte_token_value;
 use symbols::{Symbol, Symbols};
 use table::MergeTable;
@@ -52,7 +58,7 @@ pub struct BpeEngine {
     /// Whole pretokens that are tokens, under `ignore_merges`.
     whole: Option<Whole>,
     /// The engine of long pretokens, built when the first one comes.
-    linear: OnceLock<Option<Linear>>,
+    long: OnceLock<Option<Long>>,
     /// Bytes of long pretokens so far.
     long_bytes: AtomicUsize,
     undo: Option<Undo>,
@@ -65,17 +71,17 @@ pub struct BpeEngine {
     raw: bool,
 }
 
-/// Longest pretoken, in bytes, that is merged symbol by symbol; above it the search of [`linear`] is faster.
-const LINEAR_MIN: usize = 40;
+/// Longest pretoken, in bytes, that is merged symbol by symbol; above it the engines for long ones are faster.
+const LONG_MIN: usize = 40;
 
 /// From so many merges on, the tables are built on two threads.
 const PARALLEL_MERGES: usize = 50_000;
 
-/// So many bytes of long pretokens have the tables of [`linear`] built, which takes as long as merging about as many.
-const LINEAR_BUILD: usize = 1 << 20;
+/// So many bytes of long pretokens have their tables built, which takes as long as merging about as many.
+const LONG_BUILD: usize = 1 << 20;
 
 /// So does one pretoken of this length.
-const LINEAR_HUGE: usize = 16 << 10;
+const LONG_HUGE: usize = 16 << 10;
 
 /// Reusable buffers of one thread.
 #[derive(Default)]
@@ -83,6 +89,18 @@ pub struct BpeScratch {
     symbols: Vec<Symbol>,
     merge: MergeScratch,
     linear: LinearScratch,
+    seams: SeamScratch,
+    /// What the first level made of a text, and the ranks of a run of it.
+    words: Vec<TokenId>,
+    ranks: Vec<u32>,
+}
+
+/// What encodes long pretokens.
+enum Long {
+    /// Words first, then what joins them.
+    Levels(Box<Levels>),
+    /// All merges in one.
+    Linear(Box<Linear>),
 }
 
 impl BpeEngine {
@@ -123,7 +141,7 @@ impl BpeEngine {
             cuts,
             pairs,
             whole,
-            linear: OnceLock::new(),
+            long: OnceLock::new(),
             long_bytes: AtomicUsize::new(0),
             byte_pairs,
             spans_words: OnceLock::new(),
@@ -169,7 +187,7 @@ impl BpeEngine {
             out.push(id);
             return;
         }
-        if piece.len() > LINEAR_MIN && self.encode_linear(piece, scratch, out) {
+        if piece.len() > LONG_MIN && self.encode_long(piece, scratch, out) {
             return;
         }
         if let Some(pairs) = &self.byte_pairs
@@ -181,25 +199,21 @@ impl BpeEngine {
         out.extend(scratch.symbols.iter().map(|symbol| symbol.id));
     }
 
-    /// Encodes by longest match; `false` (and `out` as it was) where that engine does not apply.
-    fn encode_linear(&self, piece: &[u8], scratch: &mut BpeScratch, out: &mut Vec<TokenId>) -> bool {
+    /// Encodes a long pretoken; `false` (and `out` as it was) where the engines for those do not apply.
+    fn encode_long(&self, piece: &[u8], scratch: &mut BpeScratch, out: &mut Vec<TokenId>) -> bool {
         // Without `cuts` the symbols of a concatenation are not known from its parts.
-        if self.cuts.is_none() {
-            return false;
-        }
-        let linear = match self.linear.get() {
-            None if !self.wants_linear(piece) => return false,
-            _ => self.linear.get_or_init(|| self.build_linear()),
+        let Some(cuts) = &self.cuts else { return false };
+        let long = match self.long.get() {
+            None if !self.wants_long(piece) => return false,
+            _ => self.long.get_or_init(|| self.build_long(cuts)),
         };
-        let Some(linear) = linear else { return false };
+        let Some(long) = long else { return false };
         let before = out.len();
         let mut at = 0;
         while at < piece.len() {
             // Characters that fall back to byte tokens never merge: they stand between independent parts.
             let unknown = self.symbols.next_unknown(piece, at);
-            let tables = (&self.table, &self.symbols);
-            let part = &piece[at..unknown.start];
-            if !linear.encode(tables, part, (&mut scratch.linear, &mut scratch.merge), out) {
+            if !self.encode_known((long, cuts), &piece[at..unknown.start], scratch, out) {
                 out.truncate(before);
                 return false;
             }
@@ -211,14 +225,64 @@ impl BpeEngine {
         true
     }
 
-    fn wants_linear(&self, piece: &[u8]) -> bool {
+    /// The same for a text all of whose characters have symbols.
+    fn encode_known(
+        &self,
+        (long, cuts): (&Long, &Cuts),
+        text: &[u8],
+        scratch: &mut BpeScratch,
+        out: &mut Vec<TokenId>,
+    ) -> bool {
+        let (table, symbols) = (&self.table, &self.symbols);
+        match long {
+            Long::Linear(linear) => {
+                let byte_pairs = self.byte_pairs.as_ref();
+                Level { table, symbols, cuts, linear, byte_pairs }.encode(text, scratch, out)
+            }
+            Long::Levels(levels) => {
+                let mut words = std::mem::take(&mut scratch.words);
+                words.clear();
+                let done = levels.first(symbols).encode(text, scratch, &mut words);
+                if done {
+                    levels.join(&words, scratch, out);
+                }
+                scratch.words = words;
+                done
+            }
+        }
+    }
+
+    fn wants_long(&self, piece: &[u8]) -> bool {
         let seen = self.long_bytes.fetch_add(piece.len(), Ordering::Relaxed) + piece.len();
-        piece.len() >= LINEAR_HUGE
-            || seen >= LINEAR_BUILD
-            || *self.spans_words.get_or_init(|| spans_words(&self.tokens))
+        piece.len() >= LONG_HUGE || seen >= LONG_BUILD || *self.spans_words.get_or_init(|| spans_words(&self.tokens))
+    }
+
+    fn build_long(&self, cuts: &Cuts) -> Option<Long> {
+        let tokens = self.token_bytes()?;
+        let linear = || Some(Long::Linear(Box::new(Linear::new(tokens.iter()).ok()?)));
+        if !*self.spans_words.get_or_init(|| spans_words(&self.tokens)) {
+            return linear();
+        }
+        let levels = Levels::new(&tokens, &self.merges(), &self.symbols, cuts);
+        levels.map(|levels| Long::Levels(Box::new(levels))).or_else(linear)
+    }
+
+    /// The merges by rank, each pair once.
+    fn merges(&self) -> Vec<Merge> {
+        let pairs = self.table.pairs().into_iter();
+        let mut merges: Vec<_> = pairs
+            .map(|(left, right, rank)| Merge { left, right, product: self.table.product(left, right, rank), rank })
+            .collect();
+        merges.sort_unstable_by_key(|merge| (merge.rank, merge.left, merge.right));
+        merges
     }
 
     fn build_linear(&self) -> Option<Linear> {
+        Linear::new(self.token_bytes()?.iter()).ok()
+    }
+
+    /// The bytes that tokens stand for in a pretoken.
+    fn token_bytes(&self) -> Option<Spellings> {
         let mut tokens = Spellings::default();
         for (spelling, id) in self.tokens.iter() {
             let mut bytes = Vec::with_capacity(spelling.len());
@@ -242,7 +306,7 @@ impl BpeEngine {
             }
             tokens.push(&bytes, id);
         }
-        Linear::new(tokens.iter()).ok()
+        Some(tokens)
     }
 
     /// The same, with the range of the pretoken's bytes that each id stands for.

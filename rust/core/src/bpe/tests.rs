@@ -96,8 +96,8 @@ proptest! {
     ) {
         let engine = BpeEngine::new(&arbitrary(&picks, &order), BpeInput::default()).unwrap();
         let mut ids = Vec::new();
-        engine.linear.get_or_init(|| engine.build_linear());
-        prop_assert!(engine.encode_linear(text.as_bytes(), &mut BpeScratch::default(), &mut ids));
+        engine.long.get_or_init(|| engine.build_linear().map(|linear| Long::Linear(Box::new(linear))));
+        prop_assert!(engine.encode_long(text.as_bytes(), &mut BpeScratch::default(), &mut ids));
         prop_assert_eq!(&ids, &engine.encode_reference(text.as_bytes()));
         let mut merged = Vec::new();
         engine.encode(text.as_bytes(), &mut BpeScratch::default(), &mut merged);
@@ -175,5 +175,89 @@ proptest! {
                 prop_assert_eq!(engine.is_pair(&adjacent, left, right, &mut scratch), pair);
             }
         }
+    }
+}
+
+/// A model of raw bytes, all 256 of them, with arbitrary merges of some: letters, white space, a character of two bytes
+/// and a byte of none.
+fn arbitrary_bytes(picks: &[(usize, usize)], order: &[usize]) -> Bpe {
+    let mut words: Vec<Vec<u8>> = (0..=255).map(|byte| vec![byte]).collect();
+    let mut used: Vec<usize> = SOME_BYTES.iter().map(|&byte| usize::from(byte)).collect();
+    let mut merges = Vec::new();
+    for (i, &(left, right)) in picks.iter().enumerate() {
+        let (left, right) = (used[left % used.len()], used[right % used.len()]);
+        let word = [words[left].as_slice(), &words[right]].concat();
+        if word.len() > 12 {
+            continue;
+        }
+        let product = words.iter().position(|w| *w == word).unwrap_or_else(|| {
+            words.push(word);
+            used.push(words.len() - 1);
+            words.len() - 1
+        });
+        let rank = order[i % order.len()] as u32;
+        merges.push(Merge { left: left as u32, right: right as u32, product: product as u32, rank });
+    }
+    let mut vocab = Spellings::default();
+    for (id, word) in words.iter().enumerate() {
+        vocab.push(word, id as u32);
+    }
+    Bpe { vocab, merges, symbols: SymbolKind::RawBytes, ..Bpe::default() }
+}
+
+const SOME_BYTES: [u8; 8] = *b"ab. \n\xC3\xA9\xFF";
+
+fn some_bytes(len: std::ops::Range<usize>) -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(prop::sample::select(SOME_BYTES.to_vec()), len)
+}
+
+fn encode_long(engine: &BpeEngine, long: Option<Long>, texts: &[Vec<u8>]) -> Vec<Option<Vec<TokenId>>> {
+    let mut scratch = BpeScratch::default();
+    engine.long.get_or_init(|| long);
+    let ids = texts.iter().map(|text| {
+        let mut ids = Vec::new();
+        engine.encode_long(text, &mut scratch, &mut ids).then_some(ids)
+    });
+    ids.collect()
+}
+
+fn expected(engine: &BpeEngine, texts: &[Vec<u8>]) -> Vec<Option<Vec<TokenId>>> {
+    texts.iter().map(|text| Some(engine.encode_reference(text))).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn words_with_mended_seams_equal_the_reference_for_any_merge_table(
+        picks in prop::collection::vec((0_usize..60, 0_usize..60), 1..60),
+        order in Just((0..60).collect::<Vec<usize>>()).prop_shuffle(),
+        sorted in any::<bool>(),
+        texts in prop::collection::vec(some_bytes(0..80), 1..4),
+    ) {
+        let order = if sorted { (0..60).collect() } else { order };
+        let engine = BpeEngine::new(&arbitrary_bytes(&picks, &order), BpeInput::default()).unwrap();
+        let long = engine.build_linear().map(|linear| Long::Linear(Box::new(linear)));
+        prop_assert_eq!(encode_long(&engine, long, &texts), expected(&engine, &texts));
+    }
+
+    #[test]
+    fn two_levels_equal_the_reference_for_any_merge_table_and_any_place_between_them(
+        picks in prop::collection::vec((0_usize..60, 0_usize..60), 1..60),
+        order in Just((0..60).collect::<Vec<usize>>()).prop_shuffle(),
+        sorted in any::<bool>(),
+        place in any::<prop::sample::Index>(),
+        texts in prop::collection::vec(some_bytes(0..80), 1..4),
+    ) {
+        let order = if sorted { (0..60).collect() } else { order };
+        let engine = BpeEngine::new(&arbitrary_bytes(&picks, &order), BpeInput::default()).unwrap();
+        let merges = engine.merges();
+        let rank = merges[place.index(merges.len())].rank;
+        let first = merges.partition_point(|merge| merge.rank < rank);
+        let tokens = engine.token_bytes().unwrap();
+        let levels = Levels::split(&tokens, &merges, first, &engine.symbols, engine.cuts.as_ref().unwrap());
+        prop_assume!(levels.is_some()); // else pairs of words are too many: the two levels are not used
+        let long = levels.map(|levels| Long::Levels(Box::new(levels)));
+        prop_assert_eq!(encode_long(&engine, long, &texts), expected(&engine, &texts));
     }
 }

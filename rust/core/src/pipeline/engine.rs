@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::cache::{PieceCache, ShortKey};
 use crate::bpe::{BpeEngine, BpeInput, BpeScratch};
 use crate::error::{Error, Result};
 use crate::formats::{Description, Model};
 use crate::ids::{NO_TOKEN, TokenId};
 use crate::limits::Limits;
+use crate::piececache::{PieceCache, ShortKey};
 use crate::{trie, unigram, wordlevel, wordpiece};
 
 /// Where ids go.

@@ -5,7 +5,6 @@
 //! them as that. All others go step by step, and so does the reference.
 
 mod added;
-mod cache;
 mod decoding;
 mod engine;
 mod general;
