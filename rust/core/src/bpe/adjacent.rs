@@ -75,9 +75,7 @@ impl BpeEngine {
     /// token's symbols depend on what is around it (affixes, undone tokens). Judges every token: about a microsecond
     /// each.
     pub fn adjacent(&self) -> Option<Adjacent> {
-        if !self.pairs {
-            return None;
-        }
+        self.cuts.as_ref()?;
         let linear = self.build_linear()?;
         let size = linear.ids();
         let (mut scratch, mut merging) = (LinearScratch::default(), MergeScratch::default());

@@ -12,7 +12,7 @@
 //! to one token). So all pairs `(a, b)` that can ever be bridged are known beforehand, and there are hardly more of them
 //! than merges: text is cut at all other places, and what is left are runs of a few words, merged by rank.
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::BpeScratch;
 use super::cuts::Cuts;
@@ -28,6 +28,9 @@ use crate::ids::TokenId;
 const JOINS: usize = 16;
 /// ... among so many join words.
 const AMONG: usize = 128;
+
+/// At most one merge in so many on the first level joins words; else it would not keep them apart.
+const EARLY: usize = 512;
 
 /// With fewer merges below it there would be few whole words on the first level.
 const FIRST_MIN: usize = 1024;
@@ -67,7 +70,8 @@ pub(super) fn first_level(merges: &[Merge], joins: impl Fn(&Merge) -> bool) -> O
     // Equal ranks stay on one level.
     let rank = merges[at].rank;
     let at = merges.partition_point(|merge| merge.rank < rank);
-    (at >= FIRST_MIN).then_some(at)
+    let early = joins[..at].iter().filter(|&&join| join).count();
+    (at >= FIRST_MIN && early * EARLY < at).then_some(at)
 }
 
 /// Whether something other than white space comes before a space that starts the right token.
@@ -105,8 +109,8 @@ impl Levels {
     /// `merges` come by rank, each pair once, and `cuts` are theirs; `tokens` are the bytes that ids stand for in a
     /// pretoken. O(merges) for tables in which every token comes before what is made of it.
     pub(super) fn new(tokens: &Spellings, merges: &[Merge], symbols: &Symbols, cuts: &Cuts) -> Option<Self> {
-        let bytes: FxHashMap<TokenId, &[u8]> = tokens.iter().map(|(bytes, id)| (id, bytes)).collect();
-        let bytes = |id: TokenId| bytes.get(&id).copied().unwrap_or_default();
+        let bytes = by_id(tokens);
+        let bytes = |id: TokenId| bytes.get(id as usize).copied().unwrap_or_default();
         let first = first_level(merges, |merge| joins_words(bytes(merge.left), bytes(merge.right)))?;
         Self::split(tokens, merges, first, symbols, cuts)
     }
@@ -120,16 +124,14 @@ impl Levels {
         cuts: &Cuts,
     ) -> Option<Self> {
         let (first, second) = merges.split_at(first);
-        let bytes: FxHashMap<TokenId, &[u8]> = tokens.iter().map(|(bytes, id)| (id, bytes)).collect();
-        let bytes = |id: TokenId| bytes.get(&id).copied().unwrap_or_default();
+        let bytes = by_id(tokens);
+        let bytes = |id: TokenId| bytes.get(id as usize).copied().unwrap_or_default();
         let later = merges.last()?.rank.checked_add(1)?;
         let second = can_happen(first, second);
-        let made_first: FxHashSet<TokenId> = first.iter().map(|merge| merge.product).collect();
-        let made_second: FxHashSet<TokenId> = second.iter().map(|merge| merge.product).collect();
-        let is_word =
-            |bytes: &[u8], id| bytes.len() <= SYMBOL_MAX || made_first.contains(&id) || !made_second.contains(&id);
+        let (made_first, made_second) = (Made::by(first), Made::by(&second));
+        let is_word = |bytes: &[u8], id| bytes.len() <= SYMBOL_MAX || made_first.has(id) || !made_second.has(id);
         let words: Vec<(&[u8], TokenId)> = tokens.iter().filter(|&(bytes, id)| is_word(bytes, id)).collect();
-        let both = words.iter().map(|&(_, id)| id).filter(|id| made_second.contains(id));
+        let both = words.iter().map(|&(_, id)| id).filter(|&id| made_second.has(id));
         let all = MergeTable::new(&second);
         let pairs = MergeTable::new(&bridged((&second, &all), both, later)?);
         let second = all;
@@ -137,8 +139,8 @@ impl Levels {
             return None;
         }
         let table = MergeTable::new(first);
-        let byte_pairs = symbols.complete_bytes().and_then(|ids| BytePairs::new(&table, first, ids));
-        let linear = Linear::new(words.iter().copied()).ok()?;
+        let byte_pairs = symbols.byte_symbols().and_then(|ids| BytePairs::new(&table, first, ids));
+        let linear = Linear::new(words.iter().copied(), &table).ok()?;
         Some(Self { cuts: cuts.of_merges(first, bytes)?, linear, byte_pairs, table, second, pairs, later })
     }
 
@@ -176,20 +178,51 @@ impl Levels {
     }
 }
 
+/// The bytes of every token, by id; empty for an id that has none.
+fn by_id(tokens: &Spellings) -> Vec<&[u8]> {
+    let mut all = vec![[].as_slice(); tokens.ids.iter().max().map_or(0, |&id| id as usize + 1)];
+    tokens.iter().for_each(|(bytes, id)| all[id as usize] = bytes);
+    all
+}
+
+/// Which tokens some merges make, by id.
+struct Made(Vec<bool>);
+
+impl Made {
+    fn by(merges: &[Merge]) -> Self {
+        let mut this = Self(Vec::new());
+        for merge in merges {
+            this.add(merge.product);
+        }
+        this
+    }
+
+    fn has(&self, id: TokenId) -> bool {
+        self.0.get(id as usize).is_some_and(|&made| made)
+    }
+
+    /// Whether it was new.
+    fn add(&mut self, id: TokenId) -> bool {
+        let at = id as usize;
+        if at >= self.0.len() {
+            self.0.resize(at + 1, false);
+        }
+        !std::mem::replace(&mut self.0[at], true)
+    }
+}
+
 /// `second` and those of `first` that have a part made by a merge which can happen on the second level; by rank.
 fn can_happen(first: &[Merge], second: &[Merge]) -> Vec<Merge> {
-    let mut made: FxHashSet<TokenId> = second.iter().map(|merge| merge.product).collect();
+    let mut made = Made::by(second);
     let mut taken = vec![false; first.len()];
-    loop {
-        let before = made.len();
+    let mut more = true;
+    while more {
+        more = false;
         for (merge, taken) in first.iter().zip(&mut taken) {
-            if !*taken && (made.contains(&merge.left) || made.contains(&merge.right)) {
+            if !*taken && (made.has(merge.left) || made.has(merge.right)) {
                 *taken = true;
-                made.insert(merge.product);
+                more |= made.add(merge.product);
             }
-        }
-        if made.len() == before {
-            break;
         }
     }
     let some = first.iter().zip(taken).filter(|(_, taken)| *taken).map(|(merge, _)| *merge);

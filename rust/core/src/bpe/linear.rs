@@ -37,7 +37,7 @@ const CANONICAL: u8 = 2;
 /// It does not.
 const NOT_CANONICAL: u8 = 3;
 
-/// Slots of the pair memory: 2^16 pairs, 576 KiB, direct-mapped, exact keys.
+/// Slots of the pair memory: 2^16 pairs, 512 KiB, direct-mapped, exact keys.
 const MEMORY_BITS: u32 = 16;
 
 /// The rank of a symbol that no merge made: before all ranks.
@@ -51,12 +51,23 @@ pub(crate) struct Linear {
     ranges: Vec<(u32, u32)>,
     /// The longest token that is a proper prefix of this one.
     shorter: Vec<TokenId>,
-    /// What is known of each token.
-    states: Vec<AtomicU8>,
+    nodes: Vec<Node>,
+}
+
+/// What is known of a token; side by side, since the pair test goes from token to token at random.
+struct Node {
     /// `left << 32 | right` of the merge that makes a canonical token; `u64::MAX` for an initial symbol.
-    parts: Vec<AtomicU64>,
+    parts: AtomicU64,
+    /// [`bit_of`] every token that this one merges with, on its right.
+    partners: u64,
     /// The rank of that merge.
-    ranks: Vec<AtomicU32>,
+    rank: AtomicU32,
+    state: AtomicU8,
+}
+
+/// One bit of 64: most tokens merge with so few others that most pairs need no look into the table of merges.
+fn bit_of(id: TokenId) -> u64 {
+    1 << (id.wrapping_mul(0x9E37_79B1) >> 26)
 }
 
 /// Buffers of one thread.
@@ -66,24 +77,30 @@ pub(crate) struct LinearScratch {
     symbols: Vec<Symbol>,
     pair: Vec<u8>,
     todo: Vec<TokenId>,
-    /// Key `left << 32 | right`, with its answer in `answers`.
-    keys: Vec<u64>,
-    answers: Vec<bool>,
+    /// Pairs that were asked for; see [`Remembered`].
+    pairs: Vec<Remembered>,
 }
+
+/// `left << 32 | right`, and in the top bit, which no id of a [`ByteTrie`] has, whether they are a pair. All ones: none.
+type Remembered = u64;
+
+const IS_PAIR: Remembered = 1 << 63;
 
 impl LinearScratch {
     /// Makes room to remember pairs, once.
     pub(super) fn prepare(&mut self) {
-        if self.keys.is_empty() {
-            self.keys = vec![u64::MAX; 1 << MEMORY_BITS];
-            self.answers = vec![false; 1 << MEMORY_BITS];
+        if self.pairs.is_empty() {
+            self.pairs = vec![Remembered::MAX; 1 << MEMORY_BITS];
         }
     }
 }
 
 impl Linear {
     /// Builds the tables from `(bytes, id)` of every token that merges can make or start from.
-    pub(crate) fn new<'a>(tokens: impl Iterator<Item = (&'a [u8], TokenId)> + Clone) -> Result<Self> {
+    pub(crate) fn new<'a>(
+        tokens: impl Iterator<Item = (&'a [u8], TokenId)> + Clone,
+        table: &MergeTable,
+    ) -> Result<Self> {
         let size = tokens.clone().map(|(_, id)| id as usize + 1).max().unwrap_or(0);
         let trie = ByteTrie::new(tokens.clone().filter(|(bytes, _)| !bytes.is_empty()))?;
         let to_u32 = |n: usize| u32::try_from(n).expect("token bytes stay under 4 GiB: Limits.file_bytes");
@@ -100,15 +117,20 @@ impl Linear {
                 shorter[id as usize] = prefix;
             }
         }
-        Ok(Self {
-            trie,
-            bytes,
-            ranges,
-            shorter,
-            states: (0..size).map(|_| AtomicU8::new(UNKNOWN)).collect(),
-            parts: (0..size).map(|_| AtomicU64::new(u64::MAX)).collect(),
-            ranks: (0..size).map(|_| AtomicU32::new(0)).collect(),
-        })
+        let mut nodes: Vec<Node> = (0..size)
+            .map(|_| Node {
+                parts: AtomicU64::new(u64::MAX),
+                partners: 0,
+                rank: AtomicU32::new(0),
+                state: AtomicU8::new(UNKNOWN),
+            })
+            .collect();
+        for (left, right, _) in table.pairs() {
+            if let Some(node) = nodes.get_mut(left as usize) {
+                node.partners |= bit_of(right);
+            }
+        }
+        Ok(Self { trie, bytes, ranges, shorter, nodes })
     }
 
     /// The bytes of a token as they stand in a pretoken; empty for an id that has none.
@@ -122,9 +144,10 @@ impl Linear {
         self.ranges.len()
     }
 
+    /// How many bytes that are; 0 for an id that has none.
+    #[inline]
     pub(super) fn len(&self, id: TokenId) -> usize {
-        let (start, end) = self.ranges[id as usize];
-        (end - start) as usize
+        self.ranges.get(id as usize).map_or(0, |&(start, end)| (end - start) as usize)
     }
 
     /// Appends the canonical sequence of `text`; gives `false`, with `out` as it was, when there is none made of these
@@ -178,10 +201,11 @@ impl Linear {
         while candidate != NO_TOKEN {
             let end = at + self.len(candidate);
             let dead = linear.dead[end / 64] >> (end % 64) & 1 == 1;
-            if !dead
-                && self.is_canonical(tables, candidate, linear, merging)
-                && last.is_none_or(|last| self.is_pair(tables, (last, candidate), linear, merging))
-            {
+            let fits = |linear: &mut LinearScratch, merging: &mut MergeScratch| match last {
+                Some(last) => self.are_pair(tables, (last, candidate), linear, merging),
+                None => self.is_canonical(tables, candidate, linear, merging),
+            };
+            if !dead && fits(linear, merging) {
                 return candidate;
             }
             candidate = self.shorter[candidate as usize];
@@ -196,7 +220,7 @@ impl Linear {
         linear: &mut LinearScratch,
         merging: &mut MergeScratch,
     ) -> bool {
-        match self.states[id as usize].load(Ordering::Acquire) {
+        match self.nodes[id as usize].state.load(Ordering::Acquire) {
             UNKNOWN => self.judge(tables, id, linear, merging) != NOT_CANONICAL,
             state => state != NOT_CANONICAL,
         }
@@ -214,7 +238,7 @@ impl Linear {
         linear.todo.push(id);
         while let Some(&token) = linear.todo.last() {
             let at = token as usize;
-            if self.states[at].load(Ordering::Acquire) != UNKNOWN {
+            if self.nodes[at].state.load(Ordering::Acquire) != UNKNOWN {
                 linear.todo.pop();
                 continue;
             }
@@ -223,54 +247,55 @@ impl Linear {
             let is_symbol = linear.symbols.len() == 1;
             merge::merge(table, &mut linear.symbols, merging);
             if !matches!(linear.symbols.as_slice(), [one] if one.id == token) {
-                self.states[at].store(NOT_CANONICAL, Ordering::Release);
+                self.nodes[at].state.store(NOT_CANONICAL, Ordering::Release);
                 continue;
             }
             if is_symbol {
-                self.states[at].store(RISING, Ordering::Release);
+                self.nodes[at].state.store(RISING, Ordering::Release);
                 continue;
             }
             let (left, right, rank) = merging.last;
             let (l, r) = (left as usize, right as usize);
-            if l >= self.states.len() || r >= self.states.len() {
-                self.states[at].store(CANONICAL, Ordering::Release);
+            if l >= self.nodes.len() || r >= self.nodes.len() {
+                self.nodes[at].state.store(CANONICAL, Ordering::Release);
                 continue;
             }
-            let (state_l, state_r) = (self.states[l].load(Ordering::Acquire), self.states[r].load(Ordering::Acquire));
+            let (state_l, state_r) =
+                (self.nodes[l].state.load(Ordering::Acquire), self.nodes[r].state.load(Ordering::Acquire));
             if state_l == UNKNOWN || state_r == UNKNOWN {
                 linear.todo.extend([left, right]); // parts are shorter, so this ends
                 continue;
             }
-            self.parts[at].store((u64::from(left) << 32) | u64::from(right), Ordering::Release);
-            self.ranks[at].store(rank, Ordering::Release);
+            self.nodes[at].parts.store((u64::from(left) << 32) | u64::from(right), Ordering::Release);
+            self.nodes[at].rank.store(rank, Ordering::Release);
             let rises = state_l == RISING
                 && state_r == RISING
                 && self.rank(left) < i64::from(rank)
                 && self.rank(right) < i64::from(rank);
-            self.states[at].store(if rises { RISING } else { CANONICAL }, Ordering::Release);
+            self.nodes[at].state.store(if rises { RISING } else { CANONICAL }, Ordering::Release);
         }
-        self.states[id as usize].load(Ordering::Acquire)
+        self.nodes[id as usize].state.load(Ordering::Acquire)
     }
 
     /// Whether a token is known to be canonical and its ranks to rise all the way up from its symbols.
     pub(super) fn rises(&self, id: TokenId) -> bool {
-        self.states[id as usize].load(Ordering::Acquire) == RISING
+        self.nodes[id as usize].state.load(Ordering::Acquire) == RISING
     }
 
     /// The rank of the merge that makes a token; [`BASE`] for an initial symbol.
     pub(super) fn rank(&self, id: TokenId) -> i64 {
-        match self.parts[id as usize].load(Ordering::Acquire) {
+        match self.nodes[id as usize].parts.load(Ordering::Acquire) {
             u64::MAX => BASE,
-            _ => i64::from(self.ranks[id as usize].load(Ordering::Acquire)),
+            _ => i64::from(self.nodes[id as usize].rank.load(Ordering::Acquire)),
         }
     }
 
     pub(super) fn left_part(&self, id: TokenId) -> TokenId {
-        (self.parts[id as usize].load(Ordering::Acquire) >> 32) as TokenId
+        (self.nodes[id as usize].parts.load(Ordering::Acquire) >> 32) as TokenId
     }
 
     pub(super) fn right_part(&self, id: TokenId) -> TokenId {
-        (self.parts[id as usize].load(Ordering::Acquire) & 0xFFFF_FFFF) as TokenId
+        (self.nodes[id as usize].parts.load(Ordering::Acquire) & 0xFFFF_FFFF) as TokenId
     }
 
     /// Whether BPE merges across the edge between two tokens of rising ranks.
@@ -283,7 +308,8 @@ impl Linear {
         let (mut x, mut y) = (left, right);
         let (mut x_until, mut y_until) = (i64::MAX, i64::MAX);
         loop {
-            let rank = table.rank(x, y);
+            let merges = self.nodes[x as usize].partners & bit_of(y) != 0;
+            let rank = if merges { table.rank(x, y) } else { NO_RANK };
             if rank != NO_RANK && i64::from(rank) < x_until && i64::from(rank) <= y_until {
                 return true;
             }
@@ -302,6 +328,24 @@ impl Linear {
         }
     }
 
+    /// Whether two tokens are canonical by themselves and as a pair.
+    #[inline]
+    pub(super) fn are_pair(
+        &self,
+        tables: (&MergeTable, &Symbols),
+        (left, right): (TokenId, TokenId),
+        linear: &mut LinearScratch,
+        merging: &mut MergeScratch,
+    ) -> bool {
+        let (key, slot) = place_of(left, right);
+        if linear.pairs[slot] & !IS_PAIR == key {
+            return linear.pairs[slot] & IS_PAIR != 0; // asked for canonical tokens only
+        }
+        self.is_canonical(tables, left, linear, merging)
+            && self.is_canonical(tables, right, linear, merging)
+            && self.is_pair(tables, (left, right), linear, merging)
+    }
+
     /// Whether two canonical tokens are canonical as a pair.
     pub(super) fn is_pair(
         &self,
@@ -310,12 +354,9 @@ impl Linear {
         linear: &mut LinearScratch,
         merging: &mut MergeScratch,
     ) -> bool {
-        let key = (u64::from(left) << 32) | u64::from(right);
-        let slot = (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (key >> 7)).wrapping_mul(0xD6E8_FEB8_6659_FD93)
-            >> (64 - MEMORY_BITS);
-        let slot = slot as usize;
-        if linear.keys[slot] == key {
-            return linear.answers[slot];
+        let (key, slot) = place_of(left, right);
+        if linear.pairs[slot] & !IS_PAIR == key {
+            return linear.pairs[slot] & IS_PAIR != 0;
         }
         let answer = if self.rises(left) && self.rises(right) {
             !self.is_bridged(table, left, right)
@@ -328,8 +369,15 @@ impl Linear {
             merge::merge(table, &mut linear.symbols, merging);
             matches!(linear.symbols.as_slice(), [a, b] if a.id == left && b.id == right)
         };
-        linear.keys[slot] = key;
-        linear.answers[slot] = answer;
+        linear.pairs[slot] = key | if answer { IS_PAIR } else { 0 };
         answer
     }
+}
+
+/// The key of a pair in the memory, and its slot.
+#[inline]
+fn place_of(left: TokenId, right: TokenId) -> (u64, usize) {
+    let key = (u64::from(left) << 32) | u64::from(right);
+    let mixed = (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (key >> 7)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    (key, (mixed >> (64 - MEMORY_BITS)) as usize)
 }

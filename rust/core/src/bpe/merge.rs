@@ -64,10 +64,12 @@ pub(crate) fn merge(table: &MergeTable, symbols: &mut Vec<Symbol>, scratch: &mut
 pub(crate) struct BytePairs {
     keys: Box<[i32]>,
     ids: [TokenId; 256],
+    complete: bool,
 }
 
 impl BytePairs {
-    /// The pairs of the symbols of all 256 bytes; `None` where [`merge_bytes`] does not apply. O(merges).
+    /// The pairs of the symbols of bytes, [`NO_TOKEN`] for a byte without one; `None` where [`merge_bytes`] does not apply.
+    /// O(merges).
     pub(crate) fn new(table: &MergeTable, merges: &[Merge], ids: &[TokenId; 256]) -> Option<Self> {
         if !table.is_packed() {
             return None;
@@ -79,11 +81,16 @@ impl BytePairs {
                 keys[left * 256 + right] = key(table.rank(merge.left, merge.right), 0);
             }
         }
-        Some(Self { keys, ids: *ids })
+        Some(Self { keys, ids: *ids, complete: !ids.contains(&NO_TOKEN) })
+    }
+
+    /// Whether every byte has a symbol.
+    pub(crate) fn know(&self, piece: &[u8]) -> bool {
+        self.complete || piece.iter().all(|&byte| self.ids[usize::from(byte)] != NO_TOKEN)
     }
 }
 
-/// [`merge`] for a pretoken of 1 to [`SCAN_MAX`] bytes that are a symbol each; appends the ids of what is left.
+/// [`merge`] for a pretoken of 1 to [`SCAN_MAX`] bytes that have a symbol each; appends the ids of what is left.
 pub(crate) fn merge_bytes(
     table: &MergeTable,
     pairs: &BytePairs,

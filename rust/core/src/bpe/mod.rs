@@ -2,8 +2,8 @@
 //!
 //! [`reference`] is the definition. [`merge`] follows it with a scan or a heap; [`cuts`] finds the places where a text
 //! may be cut without changing a single id, so that most of it is short and repeats. Where there are none, as in
-//! tokenizers whose tokens span words, [`seams`] puts a text together from words, [`levels`] keeps merges of words
-//! apart, and [`linear`] needs no words at all.
+//! tokenizers whose tokens span words, [`levels`] keeps the merges of words apart, [`seams`] puts a text together from
+//! words, and [`linear`] needs no words at all.
 
 mod adjacent;
 mod cuts;
@@ -33,7 +33,7 @@ use cuts::Cuts;
 use levels::Levels;
 use linear::{Linear, LinearScratch};
 use merge::{BytePairs, MergeScratch, SCAN_MAX};
-use seams::{Level, SeamScratch};
+use seams::SeamScratch;
 pub(crate) use symbols::byte_token_value;
 use symbols::{Symbol, Symbols};
 use table::MergeTable;
@@ -52,9 +52,11 @@ pub struct BpeInput {
 pub struct BpeEngine {
     table: MergeTable,
     symbols: Symbols,
+    /// Where no merge can bridge, in texts all of whose characters have symbols; pairs of tokens then decide what is
+    /// canonical there.
     cuts: Option<Cuts>,
-    /// Whether pairs of tokens decide what is canonical, in texts all of whose characters have symbols.
-    pairs: bool,
+    /// Whether this holds beside other characters too.
+    local: bool,
     /// Whole pretokens that are tokens, under `ignore_merges`.
     whole: Option<Whole>,
     /// The engine of long pretokens, built when the first one comes.
@@ -120,9 +122,7 @@ impl BpeEngine {
             let symbols = Symbols::new(model, input.byte_level, input.space_is)?;
             let known = symbols.is_local_where_known() && undo.is_none();
             let cuts = if known { Cuts::new(model, input.byte_level, input.space_is == Some('▁')) } else { None };
-            let pairs = cuts.is_some();
-            let cuts = cuts.filter(|_| symbols.is_local());
-            Ok((symbols, cuts, pairs, model.ignore_merges.then(|| Whole::new(model, input.byte_level))))
+            Ok((symbols, cuts, model.ignore_merges.then(|| Whole::new(model, input.byte_level))))
         };
         // The table takes as long as the rest together.
         let (table, others) = if model.merges.len() < PARALLEL_MERGES {
@@ -134,12 +134,12 @@ impl BpeEngine {
                 (table.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), others)
             })
         };
-        let (symbols, cuts, pairs, whole) = others?;
-        let byte_pairs = symbols.complete_bytes().filter(|_| undo.is_none());
+        let (symbols, cuts, whole) = others?;
+        let byte_pairs = symbols.byte_symbols().filter(|_| undo.is_none());
         let byte_pairs = byte_pairs.and_then(|ids| BytePairs::new(&table, &model.merges, ids));
         Ok(Self {
             cuts,
-            pairs,
+            local: symbols.is_local(),
             whole,
             long: OnceLock::new(),
             long_bytes: AtomicUsize::new(0),
@@ -174,7 +174,7 @@ impl BpeEngine {
     #[inline]
     pub fn next_cut(&self, text: &[u8], from: usize) -> usize {
         match &self.cuts {
-            Some(cuts) if self.whole.is_none() => cuts.next(text, from),
+            Some(cuts) if self.local && self.whole.is_none() => cuts.next(text, from),
             _ => text.len(),
         }
     }
@@ -192,6 +192,7 @@ impl BpeEngine {
         }
         if let Some(pairs) = &self.byte_pairs
             && (1..=SCAN_MAX).contains(&piece.len())
+            && pairs.know(piece)
         {
             return merge::merge_bytes(&self.table, pairs, piece, &mut scratch.merge, out);
         }
@@ -211,9 +212,11 @@ impl BpeEngine {
         let before = out.len();
         let mut at = 0;
         while at < piece.len() {
-            // Characters that fall back to byte tokens never merge: they stand between independent parts.
+            // Characters that fall back to byte tokens never merge: they stand between independent parts. Where they are
+            // dropped or fused, they do not.
             let unknown = self.symbols.next_unknown(piece, at);
-            if !self.encode_known((long, cuts), &piece[at..unknown.start], scratch, out) {
+            let known = self.local || unknown.is_empty();
+            if !known || !self.encode_known(long, &piece[at..unknown.start], scratch, out) {
                 out.truncate(before);
                 return false;
             }
@@ -226,18 +229,11 @@ impl BpeEngine {
     }
 
     /// The same for a text all of whose characters have symbols.
-    fn encode_known(
-        &self,
-        (long, cuts): (&Long, &Cuts),
-        text: &[u8],
-        scratch: &mut BpeScratch,
-        out: &mut Vec<TokenId>,
-    ) -> bool {
+    fn encode_known(&self, long: &Long, text: &[u8], scratch: &mut BpeScratch, out: &mut Vec<TokenId>) -> bool {
         let (table, symbols) = (&self.table, &self.symbols);
         match long {
             Long::Linear(linear) => {
-                let byte_pairs = self.byte_pairs.as_ref();
-                Level { table, symbols, cuts, linear, byte_pairs }.encode(text, scratch, out)
+                linear.encode((table, symbols), text, (&mut scratch.linear, &mut scratch.merge), out)
             }
             Long::Levels(levels) => {
                 let mut words = std::mem::take(&mut scratch.words);
@@ -259,7 +255,7 @@ impl BpeEngine {
 
     fn build_long(&self, cuts: &Cuts) -> Option<Long> {
         let tokens = self.token_bytes()?;
-        let linear = || Some(Long::Linear(Box::new(Linear::new(tokens.iter()).ok()?)));
+        let linear = || Some(Long::Linear(Box::new(Linear::new(tokens.iter(), &self.table).ok()?)));
         if !*self.spans_words.get_or_init(|| spans_words(&self.tokens)) {
             return linear();
         }
@@ -278,7 +274,7 @@ impl BpeEngine {
     }
 
     fn build_linear(&self) -> Option<Linear> {
-        Linear::new(self.token_bytes()?.iter()).ok()
+        Linear::new(self.token_bytes()?.iter(), &self.table).ok()
     }
 
     /// The bytes that tokens stand for in a pretoken.

@@ -130,7 +130,9 @@ impl Level<'_> {
             merge::merge(self.table, &mut scratch.symbols, &mut scratch.merge);
             out.extend(scratch.symbols.iter().map(|symbol| symbol.id));
         }
-        Some(&out[before..]).filter(|ids| !ids.is_empty())
+        let ids = &out[before..];
+        let spelt: usize = ids.iter().map(|&id| self.linear.len(id)).sum();
+        (spelt == word.len() && !word.is_empty()).then_some(ids)
     }
 
     /// Whether two tokens stay as they are on the two sides of `at`.
@@ -142,9 +144,7 @@ impl Level<'_> {
     fn is_pair(&self, (left, right): (TokenId, TokenId), scratch: &mut BpeScratch) -> bool {
         let tables = (self.table, self.symbols);
         let BpeScratch { linear, merge, .. } = scratch;
-        self.linear.is_canonical(tables, left, linear, merge)
-            && self.linear.is_canonical(tables, right, linear, merge)
-            && self.linear.is_pair(tables, (left, right), linear, merge)
+        self.linear.are_pair(tables, (left, right), linear, merge)
     }
 }
 

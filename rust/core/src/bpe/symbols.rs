@@ -27,6 +27,8 @@ pub(crate) struct Symbols {
     alphabet: Alphabet,
     /// Whether a symbol's id depends on its place in the pretoken.
     affixed: bool,
+    /// Whether every byte has a symbol, where bytes are symbols.
+    bytes_complete: bool,
     /// `<0xNN>` of every byte, `NO_TOKEN` where there is none; empty without byte fallback.
     byte_tokens: Vec<TokenId>,
     unk: Option<TokenId>,
@@ -132,8 +134,17 @@ impl Symbols {
             }
             Alphabet::Chars(chars)
         };
-        let mut this =
-            Self { alphabet, affixed, byte_tokens, unk: model.unk, fuse_unk: model.fuse_unk, space_is, user_defined };
+        let bytes_complete = matches!(&alphabet, Alphabet::Bytes(tables) if !tables[0].contains(&NO_TOKEN));
+        let mut this = Self {
+            bytes_complete,
+            alphabet,
+            affixed,
+            byte_tokens,
+            unk: model.unk,
+            fuse_unk: model.fuse_unk,
+            space_is,
+            user_defined,
+        };
         if !affixed {
             this.copy_first_table();
         }
@@ -153,7 +164,15 @@ impl Symbols {
     /// Whether every byte has a symbol and symbols do not depend on their place: the table of those symbols.
     pub(crate) fn complete_bytes(&self) -> Option<&[TokenId; 256]> {
         match &self.alphabet {
-            Alphabet::Bytes(tables) if !self.affixed && !tables[0].contains(&NO_TOKEN) => Some(&tables[0]),
+            Alphabet::Bytes(_) if self.bytes_complete => self.byte_symbols(),
+            _ => None,
+        }
+    }
+
+    /// The symbols of all bytes, [`NO_TOKEN`] for those without one, where they do not depend on their place.
+    pub(crate) fn byte_symbols(&self) -> Option<&[TokenId; 256]> {
+        match &self.alphabet {
+            Alphabet::Bytes(tables) if !self.affixed => Some(&tables[0]),
             _ => None,
         }
     }
@@ -251,7 +270,16 @@ impl Symbols {
 
     /// The next characters from `from` on that are no symbol, with the bytes outside UTF-8; empty at the end if none.
     pub(crate) fn next_unknown(&self, piece: &[u8], from: usize) -> std::ops::Range<usize> {
-        let Alphabet::Chars(chars) = &self.alphabet else { return piece.len()..piece.len() };
+        let chars = match &self.alphabet {
+            Alphabet::Chars(chars) => chars,
+            Alphabet::Bytes(_) if self.complete_bytes().is_some() => return piece.len()..piece.len(),
+            Alphabet::Bytes(tables) => {
+                let unknown = |&b: &u8| tables[Place::First as usize][usize::from(b)] == NO_TOKEN;
+                let start = piece[from..].iter().position(unknown).map_or(piece.len(), |at| from + at);
+                let len = piece[start..].iter().take_while(|b| unknown(b)).count();
+                return start..start + len;
+            }
+        };
         let mut at = from;
         let mut start = None;
         for chunk in piece[from..].utf8_chunks() {
