@@ -49,10 +49,19 @@ pub(crate) struct Linear {
     /// Bytes of each token as they stand in a pretoken.
     bytes: Vec<u8>,
     ranges: Vec<(u32, u32)>,
-    /// The longest token that is a proper prefix of this one.
-    shorter: Vec<TokenId>,
+    /// The longest token that is a proper prefix of this one, and its length.
+    shorter: Vec<Candidate>,
     nodes: Vec<Node>,
 }
+
+/// A token that the text goes on with, and how many bytes it has: looked up together.
+#[derive(Clone, Copy)]
+struct Candidate {
+    id: TokenId,
+    len: u32,
+}
+
+const NO_CANDIDATE: Candidate = Candidate { id: NO_TOKEN, len: 0 };
 
 /// What is known of a token; side by side, since the pair test goes from token to token at random.
 struct Node {
@@ -106,15 +115,15 @@ impl Linear {
         let to_u32 = |n: usize| u32::try_from(n).expect("token bytes stay under 4 GiB: Limits.file_bytes");
         let mut bytes = Vec::new();
         let mut ranges = vec![(0, 0); size];
-        let mut shorter = vec![NO_TOKEN; size];
+        let mut shorter = vec![NO_CANDIDATE; size];
         for (token, id) in tokens {
             let start = to_u32(bytes.len());
             bytes.extend_from_slice(token);
             ranges[id as usize] = (start, to_u32(bytes.len()));
             if token.len() > 1
-                && let Some((_, prefix)) = trie.longest_prefix(&token[..token.len() - 1])
+                && let Some((len, prefix)) = trie.longest_prefix(&token[..token.len() - 1])
             {
-                shorter[id as usize] = prefix;
+                shorter[id as usize] = Candidate { id: prefix, len: to_u32(len) };
             }
         }
         let mut nodes: Vec<Node> = (0..size)
@@ -169,9 +178,9 @@ impl Linear {
         while at < text.len() {
             let last = (out.len() > before).then(|| out[out.len() - 1]);
             let chosen = self.choose(tables, (at, candidate, last), linear, merging);
-            if chosen != NO_TOKEN {
-                out.push(chosen);
-                at += self.len(chosen);
+            if chosen.id != NO_TOKEN {
+                out.push(chosen.id);
+                at += chosen.len as usize;
                 candidate = self.longest(text, at);
                 continue;
             }
@@ -186,31 +195,34 @@ impl Linear {
         true
     }
 
-    fn longest(&self, text: &[u8], at: usize) -> TokenId {
-        self.trie.longest_prefix(&text[at..]).map_or(NO_TOKEN, |(_, id)| id)
+    #[inline]
+    fn longest(&self, text: &[u8], at: usize) -> Candidate {
+        let to_candidate =
+            |(len, id)| Candidate { id, len: u32::try_from(len).expect("token bytes stay under 4 GiB: see new") };
+        self.trie.longest_prefix(&text[at..]).map_or(NO_CANDIDATE, to_candidate)
     }
 
     /// The longest of `candidate` and its prefixes that may follow `last`.
     fn choose(
         &self,
         tables: (&MergeTable, &Symbols),
-        (at, mut candidate, last): (usize, TokenId, Option<TokenId>),
+        (at, mut candidate, last): (usize, Candidate, Option<TokenId>),
         linear: &mut LinearScratch,
         merging: &mut MergeScratch,
-    ) -> TokenId {
-        while candidate != NO_TOKEN {
-            let end = at + self.len(candidate);
+    ) -> Candidate {
+        while candidate.id != NO_TOKEN {
+            let end = at + candidate.len as usize;
             let dead = linear.dead[end / 64] >> (end % 64) & 1 == 1;
             let fits = |linear: &mut LinearScratch, merging: &mut MergeScratch| match last {
-                Some(last) => self.are_pair(tables, (last, candidate), linear, merging),
-                None => self.is_canonical(tables, candidate, linear, merging),
+                Some(last) => self.are_pair(tables, (last, candidate.id), linear, merging),
+                None => self.is_canonical(tables, candidate.id, linear, merging),
             };
             if !dead && fits(linear, merging) {
                 return candidate;
             }
-            candidate = self.shorter[candidate as usize];
+            candidate = self.shorter[candidate.id as usize];
         }
-        NO_TOKEN
+        NO_CANDIDATE
     }
 
     pub(super) fn is_canonical(
