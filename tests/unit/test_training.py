@@ -275,7 +275,7 @@ def test_a_tokenizer_without_some_byte_is_not_extended() -> None:
 
 @pytest.mark.parametrize("name", ["llama3", "gpt2", "starcoder", "gpt_neox"])
 def test_published_tokenizers_extend_and_export(name: str, fixtures: Path) -> None:
-    # GPT-NeoX's and StarCoder's vocabularies lack the bytes that no UTF-8 text has.
+    # GPT-NeoX's and StarCoder's vocabularies lack bytes that no assigned character has.
     text = (fixtures / "text" / "udhr" / "tam.txt").read_bytes()
     base = av.Tokenizer.load(fixtures / "tokenizers" / name)
     more = av.extend(base, [text, b"\xff\xc0" * 9], 40, threads=1)

@@ -118,13 +118,14 @@ fn tokens_of(description: &Description, bpe: &Bpe) -> Result<Tokens> {
     for token in bytes {
         tokens.push(&token)?;
     }
-    // C0, C1 and F5 on are in no UTF-8 text: many published vocabularies leave them out.
-    match (0..=0xF4).find(|byte| !matches!(byte, 0xC0 | 0xC1) && tokens.id_of(&[*byte]).is_none()) {
+    // Many published vocabularies lack what no character that is assigned begins with: C0 and C1, F1 and above (but
+    // for private use).
+    match (0..=0xF0).find(|byte| !matches!(byte, 0xC0 | 0xC1) && tokens.id_of(&[*byte]).is_none()) {
         None => Ok(tokens),
         Some(byte) => refuse(
             "model.vocab",
             &format!("no token for the byte {byte:#04x}, so that some texts lose bytes"),
-            "a vocabulary with all bytes of UTF-8 can be extended",
+            "a vocabulary with the bytes of all characters can be extended",
         ),
     }
 }
