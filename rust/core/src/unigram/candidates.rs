@@ -22,7 +22,7 @@ use crate::index::{Interval, VocabIndex};
 /// No token ends at a node.
 const NONE: u32 = u32::MAX;
 
-/// A vocabulary of pieces as a tree of characters. About 40 bytes a node, of which tokens share many.
+/// A vocabulary of pieces as a tree of characters. 12 bytes an edge, 24 a node, and the trie of the nodes' characters.
 pub(crate) struct Candidates {
     /// The node of every sequence of characters that begins some token, in the order of bytes.
     nodes: ByteTrie,
@@ -54,7 +54,7 @@ struct Level {
 impl Candidates {
     /// Prepares spellings (well-formed, each once), given with a number each. `model` is what the engine was built from.
     ///
-    /// O(total characters of the spellings · places that a piece goes on from); 0.1 s for 250,000.
+    /// O(total characters of the spellings · places that a piece goes on from), and a sort.
     pub(crate) fn new(engine: &Engine, model: &Unigram, spellings: &[(&str, u32)]) -> Result<Self> {
         let mut sorted = spellings.to_vec();
         sorted.sort_unstable();
@@ -117,7 +117,7 @@ impl Candidates {
     /// behind it; in the order of spellings. False, and nothing called, near the sums that SentencePiece counts anew: ask
     /// [`Engine::step`] there.
     ///
-    /// O(nodes + pieces that begin before the end and go on): 0.3 ms for 32,000 tokens.
+    /// O(nodes + edges + pieces that begin before the end and go on).
     pub(crate) fn winners(&self, engine: &Engine, text: &Running, win: impl FnMut(u32)) -> bool {
         match engine.flavour {
             UnigramFlavour::Tokenizers => self.pass::<false>(engine, text, win),
