@@ -22,7 +22,7 @@ use crate::index::{Interval, VocabIndex};
 /// No token ends at a node.
 const NONE: u32 = u32::MAX;
 
-/// A vocabulary of pieces as a tree of characters. 12 bytes an edge, 24 a node, and the trie of the nodes' characters.
+/// A vocabulary of pieces as a tree of characters. 12 bytes an edge, 16 a node, and the trie of the nodes' characters.
 pub(crate) struct Candidates {
     /// The node of every sequence of characters that begins some token, in the order of bytes.
     nodes: ByteTrie,
