@@ -266,11 +266,12 @@ pub(super) fn unigram() -> Vec<Tiny> {
 }
 
 /// Unigram of random pieces with random scores: on a grid of quarters, so that many paths are equally good, or fine.
-/// With and without byte tokens (for `\x81` in half of them only), with the arithmetic of either original.
+/// With all byte tokens, with few, of which `\xE4` begins no character that has all its bytes, and with none; with the
+/// arithmetic of either original.
 pub(super) fn random_unigram(seed: u64) -> Tiny {
     let mut random = Random(0x0DD5_EED0 ^ seed << 8);
     let chance = |random: &mut Random, one_in: usize| random.below(one_in) == 0;
-    let (single, fallback, fine) = (seed % 2 == 0, seed % 4 < 2, seed % 3 == 2);
+    let (single, fallback, fine) = (seed.is_multiple_of(2), seed % 4 < 2, seed % 3 == 2);
     let letters = ["▁", "a", "b", "é"];
     let mut pieces: Vec<String> = Vec::new();
     // One in eight has no piece of its own: it is unknown outside longer ones.
@@ -288,7 +289,7 @@ pub(super) fn random_unigram(seed: u64) -> Tiny {
         let spread = if fine { random.below(1000) as f64 / 333.0 } else { random.below(9) as f64 / 4.0 };
         vocab.push(json!([piece, -0.75 - 0.5 * length - spread]));
     }
-    let has_byte = |byte: &u8| fallback && (*byte != 0x81 || seed % 8 < 4);
+    let has_byte = |byte: &u8| fallback && (seed % 8 < 4 || b"c\xC3\xA9\xE4".contains(byte));
     let first_byte = vocab.len();
     vocab.extend((0..=255_u8).filter(has_byte).map(|byte| json!([format!("<0x{byte:02X}>"), -5.0])));
     let last = vocab.len();
