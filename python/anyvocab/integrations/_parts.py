@@ -11,6 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
@@ -34,6 +35,7 @@ from anyvocab.training.shards import (
     count_rows,
     merge_shards,
     read_header,
+    require_pyarrow,
     storage_errors,
     write_batches,
 )
@@ -50,8 +52,11 @@ __all__ = [
     "count_table",
     "finish",
     "merge_many",
+    "output",
     "scratch",
+    "scratch_beside",
     "shard_bytes",
+    "source_name",
 ]
 
 SOURCE: Final = "corpus"  # the name of a corpus that has none, as in `anyvocab.count`
@@ -85,32 +90,35 @@ def checked_plan(options: CountOptions, weights: Mapping[str, float] | None) -> 
         InvalidValue: An option or a weight is out of range.
         MissingExtra: pyarrow is not installed.
     """
+    require_pyarrow()
     given: Any = options
     plan = Plan(**{"threads": 1, **given})
     if weights:
         sources_of({name: [b""] for name in weights}, weights=weights)
     with scratch(plan) as folder:
         plan.counter(folder)
-        ShardWriter(folder / "none", plan.header(0, {})).__exit__(InterruptedError, None, None)
     return plan
 
 
-class scratch:  # noqa: N801 (a context manager, named as a function is)
-    """A folder of one's own for as long as a part is counted: where the plan spills, or beside."""
+@contextmanager
+def scratch(plan: Plan) -> Iterator[Path]:
+    """Make a folder for as long as a part is counted: where the plan spills, or the system's."""
+    place = Path(plan.spill_folder or tempfile.gettempdir())
+    with storage_errors(place):
+        place.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(prefix="anyvocab-", dir=place)
+    with folder as name:
+        yield Path(name)
 
-    def __init__(self, plan: Plan, beside: Path | None = None) -> None:
-        place = beside.parent if beside is not None else plan.spill_folder
-        with storage_errors(Path(place or tempfile.gettempdir())):
-            if place is not None:
-                Path(place).mkdir(parents=True, exist_ok=True)
-            prefix = f".{beside.name}." if beside is not None else "anyvocab-"
-            self._folder = tempfile.TemporaryDirectory(prefix=prefix, dir=place)
 
-    def __enter__(self) -> Path:
-        return Path(self._folder.name)
-
-    def __exit__(self, *_: object) -> None:
-        self._folder.cleanup()
+@contextmanager
+def scratch_beside(out: Path) -> Iterator[Path]:
+    """Make a folder beside `out`, on its disk, for as long as shards are merged into it."""
+    with storage_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent)
+    with folder as name:
+        yield Path(name)
 
 
 class Part:

@@ -88,22 +88,23 @@ def count_dataset(
                 fix=f"use one of {', '.join(there[:20])}",
             )
     resources = {"num_cpus": plan.threads or 1, **(remote_args or {})}
-    shards = dataset.map_batches(
+    counted = dataset.map_batches(
         _count_block,
         fn_kwargs={"plan": plan, "weights": weights, "column": column, "source": source},
         batch_format="pyarrow",
         batch_size=None,
         **resources,
-    ).map_batches(
+    )
+    # Materialized, because Ray otherwise merges in the task that counted, one shard in each.
+    merged = counted.materialize().map_batches(
         _merge_block,
         fn_kwargs={"plan": plan},
         batch_format="pyarrow",
         batch_size=_parts.FAN_IN,
-        **{**resources, "num_cpus": 1},
     )
-    with _parts.scratch(plan, beside=path) as folder:
-        paths = []
-        for row in shards.iter_rows():
+    with _parts.scratch_beside(path) as folder:
+        paths: list[Path] = []
+        for row in merged.iter_rows():
             paths.append(_saved(folder / f"part-{len(paths)}.parquet", row[_SHARD]))
         if not paths:
             raise errors.build(

@@ -27,9 +27,7 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "pyspark":
         raise
-    raise errors.missing_extra(
-        "pyspark is not installed", field="pyspark", extra="spark"
-    ) from None
+    raise errors.missing_extra("pyspark is not installed", field="pyspark", extra="spark") from None
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -98,7 +96,7 @@ def count_dataframe(
     blocks = blocks.persist(StorageLevel.DISK_ONLY)
     try:
         blocks.count()
-        with _parts.scratch(plan, beside=path) as folder:
+        with _parts.scratch_beside(path) as folder:
             shards = _shards(blocks, folder)
             return _parts.finish(shards, path, folder, weights=weights, started=started)
     finally:
@@ -119,34 +117,26 @@ def _count_partition(
     context = TaskContext.get()
     name = f"partition {context.partitionId()}" if context is not None else "a partition"
     tables = (pa.Table.from_batches([batch]) for batch in batches)
-    last = None
-    for block in _parts.shard_bytes(
+    blocks = _parts.shard_bytes(
         tables, plan=plan, weights=weights, column=column, source=source, name=name
-    ):
-        if last is not None:
-            yield _row(pa, last, is_last=False)
-        last = block
-    if last is not None:
-        yield _row(pa, last, is_last=True)
-
-
-def _row(pa: object, block: bytes, *, is_last: bool) -> pyarrow.RecordBatch:
-    return pa.RecordBatch.from_pydict(  # type: ignore[attr-defined]
-        {"block": [block], "is_last": [is_last]},
-        pa.schema([("block", pa.binary()), ("is_last", pa.bool_())]),  # type: ignore[attr-defined]
     )
+    block = next(blocks)
+    while block is not None:
+        following = next(blocks, None)
+        yield pa.RecordBatch.from_pydict({"block": [block], "is_last": [following is None]})
+        block = following
 
 
 def _shards(blocks: DataFrame, folder: Path) -> list[Path]:
     """Write the shards of all partitions into `folder`: their blocks come in order."""
-    paths = []
+    paths: list[Path] = []
     rows = blocks.toLocalIterator()
     for row in rows:
         path = folder / f"part-{len(paths)}.parquet"
         with storage_errors(path), path.open("wb") as file:
             file.write(row.block)
             while not row.is_last:
-                row = next(rows)  # noqa: PLW2901
+                row = next(rows)
                 file.write(row.block)
         paths.append(path)
     return paths
