@@ -25,7 +25,7 @@ from anyvocab.training.shards import load_counts, read_header
 
 pytest.importorskip("pyarrow", reason="pyarrow is missing: install anyvocab[train]")
 
-from anyvocab.integrations import _parts  # noqa: E402
+from anyvocab.integrations import _parts
 
 ENGINES = ("datatrove", "ray", "spark")
 WEIGHTS = {"code": 3.0, "de": 0.5}
@@ -164,9 +164,9 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def run_datatrove(
-    datatrove: Any, corpus: Corpus, folder: Path, *between: Any, **options: Any
-) -> tuple[Any, Any, Path]:
-    """Return both executors, run, and the merged shard."""
+    datatrove: Any, corpus: Corpus, folder: Path, *between: Any, workers: int = 2, **options: Any
+) -> Path:
+    """Count and merge with an executor each, and return the merged shard."""
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.readers import ParquetReader
 
@@ -175,7 +175,7 @@ def run_datatrove(
     count = LocalPipelineExecutor(
         [reader, *between, datatrove.CountPretokens(str(folder / "shards"), **options)],
         tasks=FILES + 1,  # one has no file
-        workers=options.pop("workers", 2),
+        workers=workers,
         logging_dir=str(folder / "logs"),
     )
     merge = LocalPipelineExecutor(
@@ -185,16 +185,14 @@ def run_datatrove(
         depends=count,
     )
     merge.run()
-    return count, merge, out
+    return out
 
 
 def test_datatrove_counts_as_one_process_does(
     datatrove: Any, corpus: Corpus, tmp_path: Path
 ) -> None:
     options = {"pattern": "gpt2", "normalizer": "nfd", "seed": 7}
-    _, _, out = run_datatrove(
-        datatrove, corpus, tmp_path, source="lang", weights=WEIGHTS, **options
-    )
+    out = run_datatrove(datatrove, corpus, tmp_path, source="lang", weights=WEIGHTS, **options)
     assert len(list((tmp_path / "shards").iterdir())) == FILES + 1
     assert_same(out, corpus.weighted, tmp_path)
 
@@ -277,7 +275,7 @@ def test_a_datatrove_task_that_fails_leaves_no_shard_and_runs_again(
     assert sorted(path.name[:5] for path in (tmp_path / "shards").iterdir()) == ["00000", "00001"]
     with pytest.raises(InvalidValue, match="4 of 6 tasks left no shard: 2, 3, 4, 5"):
         list(datatrove.MergeCounts(str(tmp_path / "shards"), tmp_path / "out.parquet").run())
-    _, _, out = run_datatrove(datatrove, corpus, tmp_path, failing, workers=1)
+    out = run_datatrove(datatrove, corpus, tmp_path, failing, workers=1)
     assert out.read_bytes() == corpus.plain.read_bytes()
 
 
@@ -326,7 +324,7 @@ def test_what_datatrove_cannot_count_is_named(datatrove: Any, tmp_path: Path) ->
     folder, out = str(tmp_path / "shards"), tmp_path / "out.parquet"
     with pytest.raises(InvalidValue, match="put a reader before it"):
         list(datatrove.CountPretokens(folder).run(None))
-    with pytest.raises(InvalidValue, match="d0: document: .*UTF-8"):
+    with pytest.raises(InvalidValue, match=r"d0: document: .*UTF-8"):
         count_here(datatrove.CountPretokens(folder, invalid="error"), documents("\ud800"))
     with pytest.raises(InvalidValue, match=r"d0: metadata\['lang'\]: a document has no source"):
         count_here(datatrove.CountPretokens(folder, source="lang"), documents("a", language="en"))

@@ -120,7 +120,7 @@ def _count_partition(
     blocks = _parts.shard_bytes(
         tables, plan=plan, weights=weights, column=column, source=source, name=name
     )
-    block = next(blocks)
+    block: bytes | None = next(blocks)
     while block is not None:
         following = next(blocks, None)
         yield pa.RecordBatch.from_pydict({"block": [block], "is_last": [following is None]})
