@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import anyvocab as av
-from anyvocab.errors import InvalidValue, MissingExtra, OutputExists
+from anyvocab.errors import InvalidValue, MissingExtra, OutputExists, TokenizerFormatError
 from anyvocab.training.shards import load_counts, read_header
 
 pytest.importorskip("pyarrow", reason="pyarrow is missing: install anyvocab[train]")
@@ -149,10 +149,10 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         for key, value in {
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.driver.host": "127.0.0.1",
+            "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
             "spark.driver.memory": "512m",
             "spark.local.dir": str(folder),
             "spark.sql.warehouse.dir": str(folder / "warehouse"),
-            "spark.sql.files.maxPartitionBytes": "20000",  # several partitions a file
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
         }.items():
@@ -197,21 +197,24 @@ def test_datatrove_counts_as_one_process_does(
     assert_same(out, corpus.weighted, tmp_path)
 
 
+def dataset_of(ray: Any, corpus: Corpus) -> Any:
+    """Return the corpus with a block for each file; Ray's own reader starts many processes."""
+    import pyarrow.parquet
+
+    return ray.data.from_arrow([pyarrow.parquet.read_table(file) for file in corpus.files])
+
+
 def test_ray_counts_as_one_process_does(
     ray: Any, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from anyvocab.integrations.ray import count_dataset
 
-    dataset = ray.data.read_parquet(corpus.files, override_num_blocks=FILES)
     monkeypatch.setattr(_parts, "FAN_IN", 2)  # merged in tasks, and then by the driver
-    out = tmp_path / "plain.parquet"
-    report = count_dataset(dataset, out)
-    assert report.header == read_header(out)
-    assert_same(out, corpus.plain, tmp_path)
     options = {"pattern": "gpt2", "normalizer": "nfd", "seed": 7}
-    out = tmp_path / "weighted.parquet"
-    count_dataset(dataset, out, source="lang", weights=WEIGHTS, **options)
-    assert out.read_bytes() == corpus.weighted.read_bytes()
+    out = tmp_path / "out.parquet"
+    report = count_dataset(dataset_of(ray, corpus), out, source="lang", weights=WEIGHTS, **options)
+    assert report.header == read_header(out)
+    assert_same(out, corpus.weighted, tmp_path)
 
 
 def test_spark_counts_as_one_process_does(spark: Any, corpus: Corpus, tmp_path: Path) -> None:
@@ -342,30 +345,39 @@ def test_what_datatrove_cannot_count_is_named(datatrove: Any, tmp_path: Path) ->
     assert load_counts(out).to_dict() == {b"a": 1}
 
 
+@dataclass(frozen=True)
+class Counted:
+    """Counts the corpus with an engine."""
+
+    engine: str
+    count: Callable[..., Any]
+    data: Any
+
+    def __call__(self, out: Path, **options: Any) -> Any:
+        return self.count(self.data, out, **options)
+
+
 @pytest.fixture(params=["ray", "spark"])
-def counted(request: pytest.FixtureRequest, corpus: Corpus) -> Callable[..., Any]:
-    """Return a call that counts the corpus with an engine."""
+def counted(request: pytest.FixtureRequest, corpus: Corpus) -> Counted:
     engine = request.getfixturevalue(request.param)
     if request.param == "ray":
         from anyvocab.integrations.ray import count_dataset
 
-        dataset = engine.data.read_parquet(corpus.files)
-        return lambda *given, **more: count_dataset(dataset, *given, **more)
+        return Counted("ray", count_dataset, dataset_of(engine, corpus))
     from anyvocab.integrations.spark import count_dataframe
 
-    frame = engine.read.parquet(str(corpus.folder))
-    return lambda *given, **more: count_dataframe(frame, *given, **more)
+    return Counted("spark", count_dataframe, engine.read.parquet(str(corpus.folder)))
 
 
 def test_what_cannot_be_counted_is_refused_before_an_engine_works(
-    counted: Callable[..., Any], tmp_path: Path
+    counted: Counted, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.parquet"
     with pytest.raises(InvalidValue, match="there is no column 'body'; use one of text, lang, id"):
         counted(out, column="body")
     with pytest.raises(InvalidValue, match="source: there is no column 'language'"):
         counted(out, source="language")
-    with pytest.raises(InvalidValue, match="pattern"):
+    with pytest.raises(TokenizerFormatError, match="pattern"):
         counted(out, pattern="(")
     with pytest.raises(InvalidValue, match="weights"):
         counted(out, weights={"en": -1.0})
@@ -376,10 +388,19 @@ def test_what_cannot_be_counted_is_refused_before_an_engine_works(
 
 
 def test_a_source_that_is_not_there_is_refused_and_nothing_is_left(
-    counted: Callable[..., Any], tmp_path: Path
+    counted: Counted, tmp_path: Path
 ) -> None:
     with pytest.raises(InvalidValue, match="no document is of source 'fr'; use code, de, en"):
         counted(tmp_path / "out.parquet", source="lang", weights={"fr": 2.0})
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_of_a_task_is_in_what_the_engine_raises(counted: Counted, tmp_path: Path) -> None:
+    failed = {"ray": "ray.exceptions.RayError", "spark": "pyspark.errors.PySparkException"}
+    module, _, name = failed[counted.engine].rpartition(".")
+    error = getattr(importlib.import_module(module), name)
+    with pytest.raises(error, match=r"document 0: document: .* over the limit of 10"):
+        counted(tmp_path / "out.parquet", pattern=r"[a-z]+|[^a-z]+", document_bytes=10)
     assert not list(tmp_path.iterdir())
 
 
