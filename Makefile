@@ -76,7 +76,7 @@ rust-test: $(VENV)/.venv
 	cargo test --workspace --locked
 
 # Last, so that pytest's closing line is the last one.
-python-test: build $(VENV)/.oracles $(if $(EXTRAS),$(VENV)/.adapters $(VENV)/.harness) rust-test
+python-test: build $(VENV)/.oracles $(if $(EXTRAS),$(VENV)/.adapters $(VENV)/.harness $(VENV)/.engines) rust-test
 	$(PY) -m pytest $(if $(SLOW),,-m "not slow") $(ARGS)
 
 clean: ## remove what builds and tests made, .venv included
@@ -114,6 +114,11 @@ $(VENV)/.adapters: $(VENV)/.extra-$(EXTRAS) pyproject.toml
 
 $(VENV)/.harness: $(VENV)/.extra-$(EXTRAS) pyproject.toml
 	$(PY) -m pip install --quiet --group harness
+	@touch $@
+
+# About 100 MB to download; pyspark, which is of use with Java alone, is another 460.
+$(VENV)/.engines: $(VENV)/.extra-$(EXTRAS) pyproject.toml
+	$(PY) -m pip install --quiet --group engines $$(command -v java >/dev/null && echo --group spark)
 	@touch $@
 
 $(VENV)/.extra-%: $(VENV)/.extension

@@ -1,7 +1,8 @@
 """Every ```python block of the README and the guides runs, offline, as a reader would run it.
 
 Blocks of one document share their names, in order. A block after `<!-- needs: models -->` is left
-out where torch or transformers is missing; `<!-- not run: why -->` leaves one out always.
+out where torch or transformers is missing, one after `<!-- needs: datatrove -->` where datatrove
+is; `<!-- not run: why -->` leaves one out always.
 """
 
 from __future__ import annotations
@@ -45,6 +46,13 @@ def python_blocks(path: Path) -> list[Block]:
     ]
 
 
+def is_possible(block: Block) -> bool:
+    """Whether the packages are there that a block needs."""
+    _, needs, what = block.mark.partition("needs: ")
+    packages = ("torch", "transformers") if what.strip() == "models" else (what.strip(),)
+    return not needs or all(map(importlib.util.find_spec, packages))
+
+
 @pytest.mark.parametrize(
     "path",
     [path for path in DOCUMENTS if python_blocks(path)],
@@ -54,10 +62,9 @@ def test_the_examples_of_a_document_run(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    missing = [name for name in ("torch", "transformers") if not importlib.util.find_spec(name)]
     names: dict[str, object] = {"__name__": "__main__"}
     for block in python_blocks(path):
-        if block.mark.startswith("needs: models") and missing:
+        if not is_possible(block):
             continue
         # Line numbers in a traceback are the document's.
         code = compile("\n" * (block.line - 1) + block.code, str(path), "exec")
