@@ -404,6 +404,38 @@ def test_an_error_of_a_task_is_in_what_the_engine_raises(counted: Counted, tmp_p
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"documents": "line"},
+        {"invalid": "skip", "seed": 3},
+        {"pattern": r"[a-z]+|[^a-z]+", "memory_bytes": 1 << 20},
+    ],
+    ids=["lines", "skipped", "any pattern"],
+)
+def test_sources_that_take_turns_are_counted_as_they_are_apart(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_parts, "BATCH_DOCUMENTS", 4)
+    draw = random.Random(8)
+    given = [
+        (words(draw, name, 30).encode().replace(b"s", draw.choice([b"\n", b"s", b"\xff"])), name)
+        for name in draw.choices(["code", "de", "en"], k=50)
+    ]
+    plan = _parts.checked_plan(options, WEIGHTS)
+    for number in range(3):  # as three tasks would
+        part = _parts.Part(plan, WEIGHTS, tmp_path, f"task {number}")
+        for document, name in given[number::3]:
+            part.add(document, name)
+        part.write(tmp_path / f"{number}.parquet")
+    paths = [tmp_path / f"{number}.parquet" for number in range(3)]
+    _parts.finish(paths, tmp_path / "out.parquet", tmp_path, weights=WEIGHTS, started=0.0)
+    sources = {name: [one for one, its in given if its == name] for _, name in given}
+    av.count(sources, tmp_path / "one.parquet", weights=WEIGHTS, threads=2, **options)
+    assert read_header(tmp_path / "out.parquet") == read_header(tmp_path / "one.parquet")
+    assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "one.parquet").read_bytes()
+
+
 def test_shards_over_the_fan_in_are_merged_in_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

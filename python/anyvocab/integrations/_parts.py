@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
@@ -88,6 +89,7 @@ def checked_plan(options: CountOptions, weights: Mapping[str, float] | None) -> 
 
     Raises:
         InvalidValue: An option or a weight is out of range.
+        TokenizerFormatError: The pattern cannot be read.
         MissingExtra: pyarrow is not installed.
     """
     require_pyarrow()
@@ -95,8 +97,9 @@ def checked_plan(options: CountOptions, weights: Mapping[str, float] | None) -> 
     plan = Plan(**{"threads": 1, **given})
     if weights:
         sources_of({name: [b""] for name in weights}, weights=weights)
-    with scratch(plan) as folder:
-        plan.counter(folder)
+    here = replace(plan, spill_folder=None)  # that folder is one of the machines that count
+    with scratch(here) as folder:
+        here.counter(folder)
     return plan
 
 

@@ -71,6 +71,7 @@ class CountPretokens(PipelineStep):
     Raises:
         InvalidValue: An option is out of range. In a task: a document has no source, or is not
             UTF-8 with `invalid="error"`; it is named by its id.
+        TokenizerFormatError: The pattern cannot be read.
         StorageError: In a task: a shard cannot be written.
         MissingExtra: pyarrow is not installed.
     """

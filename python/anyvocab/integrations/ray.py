@@ -68,6 +68,7 @@ def count_dataset(
 
     Raises:
         InvalidValue: An option is out of range, a column is missing, a source gave nothing.
+        TokenizerFormatError: The pattern cannot be read.
         OutputExists: `out` exists.
         StorageError: A shard cannot be written on the driver.
         MissingExtra: pyarrow is not installed.

@@ -57,7 +57,7 @@ def count_dataframe(
     `spark.sql.execution.arrow.maxRecordsPerBatch` (10,000): that many are held at a time.
 
     Args:
-        frame: The data frame; of Spark Connect, too.
+        frame: The data frame.
         out: The Parquet file to write.
         column: The column of the texts, strings or binary. Rows without text are passed over.
         source: The column of the names of sources; left out, all is one source, "corpus".
@@ -70,6 +70,7 @@ def count_dataframe(
 
     Raises:
         InvalidValue: An option is out of range, a column is missing, a source gave nothing.
+        TokenizerFormatError: The pattern cannot be read.
         OutputExists: `out` exists.
         StorageError: A shard cannot be written on the driver.
         MissingExtra: pyarrow is not installed.
