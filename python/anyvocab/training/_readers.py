@@ -13,7 +13,17 @@ from typing import IO, Any, cast
 
 from anyvocab import errors
 
-__all__ = ["arrow", "blocks", "hub", "jsonl", "parquet", "reading", "texts", "unpacked"]
+__all__ = [
+    "arrow",
+    "blocks",
+    "hub",
+    "jsonl",
+    "parquet",
+    "reading",
+    "texts",
+    "unpacked",
+    "unreadable",
+]
 
 _ROWS = 1024
 
@@ -26,12 +36,13 @@ def reading(path: Path) -> Iterator[None]:
     except errors.AnyvocabError:
         raise
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise _unreadable(path, f"cannot be unpacked: {error}") from None
+        raise unreadable(path, f"cannot be unpacked: {error}") from None
     except OSError as error:
-        raise _unreadable(path, error.strerror or str(error)) from error
+        raise unreadable(path, error.strerror or str(error)) from error
 
 
-def _unreadable(path: Path, found: str) -> errors.StorageError:
+def unreadable(path: Path | str, found: str) -> errors.StorageError:
+    """Return the error of a file that cannot be read."""
     return errors.build(
         errors.StorageError,
         found,
@@ -66,7 +77,7 @@ def _zstd(path: Path) -> Iterator[IO[bytes]]:
             with zstd.open(path, "rb") as file:
                 yield cast(IO[bytes], file)
         except zstd.ZstdError as error:
-            raise _unreadable(path, f"cannot be unpacked: {error}") from None
+            raise unreadable(path, f"cannot be unpacked: {error}") from None
         return
     try:
         import zstandard
@@ -85,7 +96,7 @@ def _zstd(path: Path) -> Iterator[IO[bytes]]:
                 1 << 20,
             )
     except zstandard.ZstdError as error:
-        raise _unreadable(path, f"cannot be unpacked: {error}") from None
+        raise unreadable(path, f"cannot be unpacked: {error}") from None
 
 
 def blocks(path: Path, size: int) -> Iterator[bytes]:
@@ -163,7 +174,7 @@ def parquet(path: Path, field: str) -> Iterator[bytes]:
                 for batch in file.iter_batches(batch_size=_ROWS, columns=[field]):
                     yield from _column(pa, batch.column(0), str(path), field)
         except pa.ArrowException as error:
-            raise _unreadable(path, str(error).splitlines()[0]) from None
+            raise unreadable(path, str(error).splitlines()[0]) from None
 
 
 def arrow(corpus: Any, field: str) -> Iterator[bytes]:

@@ -5,6 +5,7 @@ Everything here is read lazily, once for each pass; a file may be read again, an
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -180,17 +181,21 @@ def _inputs(corpus: Any, field: str) -> Iterator[Input]:
         )
 
 
-def _files(place: str) -> list[Path]:
-    path = Path(place)
-    if path.is_dir():
-        return sorted(
-            one
-            for one in path.rglob("*")
-            if one.is_file() and not any(p.startswith(".") for p in one.relative_to(path).parts)
-        )
-    if path.exists():
-        return [path]
-    found = sorted(Path(one) for one in glob.glob(place, recursive=True))  # noqa: PTH207
+def _files(place: str) -> list[str]:
+    if os.path.isdir(place):  # noqa: PTH112
+        # Strings all the way: a corpus may have millions of files.
+        found = []
+        for folder, folders, names in os.walk(place, followlinks=False):
+            folders[:] = sorted(one for one in folders if not one.startswith("."))
+            found += [
+                path
+                for name in sorted(names)
+                if not name.startswith(".") and os.path.isfile(path := os.path.join(folder, name))  # noqa: PTH113, PTH118
+            ]
+        return found
+    if os.path.exists(place):  # noqa: PTH110
+        return [place]
+    found = sorted(glob.glob(place, recursive=True))  # noqa: PTH207
     if not found:
         raise errors.build(
             errors.SourceNotFound,
@@ -199,22 +204,47 @@ def _files(place: str) -> list[Path]:
             file=place[:200],
             fix="to count strings themselves, give iter(texts)",
         )
-    return [file for one in found for file in (_files(str(one)) if one.is_dir() else [one])]
+    return [file for one in found for file in (_files(one) if os.path.isdir(one) else [one])]  # noqa: PTH112
 
 
-def _file(path: Path, field: str) -> Input:
-    kind = path.name.removesuffix(".gz").removesuffix(".zst")
+def _file(path: str, field: str) -> Input:
+    kind = path.removesuffix(".gz").removesuffix(".zst")
     reader: Callable[[], Iterator[Document]]
     if kind.endswith((".jsonl", ".ndjson")):
-        reader = lambda: _readers.jsonl(path, field)  # noqa: E731
-    elif path.name.endswith(".parquet"):
-        reader = lambda: _readers.parquet(path, field)  # noqa: E731
+        reader = lambda: _readers.jsonl(Path(path), field)  # noqa: E731
+    elif path.endswith(".parquet"):
+        reader = lambda: _readers.parquet(Path(path), field)  # noqa: E731
+    elif kind != path:
+        reader = lambda: _text(Path(path))  # noqa: E731
     else:
-        reader = lambda: _text(path)  # noqa: E731
-    with _readers.reading(path):
-        status = path.stat()
-    stamp = (str(path.resolve()), status.st_size, status.st_mtime_ns)
-    return Input(str(path), reader, status.st_size, stamp)
+        reader = lambda: _plain(path)  # noqa: E731
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError as error:
+        raise _readers.unreadable(path, error.strerror or str(error)) from error
+    folder, name = os.path.split(path)
+    stamp = (os.path.join(_real(folder), name), status.st_size, status.st_mtime_ns)  # noqa: PTH118
+    return Input(path, reader, status.st_size, stamp)
+
+
+@functools.lru_cache(maxsize=64)
+def _real(folder: str) -> str:
+    """Return a folder without symbolic links; the files of one folder come together."""
+    return os.path.realpath(folder)
+
+
+def _plain(path: str) -> Iterator[Document]:
+    """Yield the one document of a text file that is not packed."""
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+            size = os.fstat(file.fileno()).st_size
+            start = file.read(size + 1) if size < WHOLE else b""
+    except OSError as error:
+        raise _readers.unreadable(path, error.strerror or str(error)) from error
+    if size and len(start) == size:
+        yield start
+    else:  # long, growing, or no ordinary file: as it comes
+        yield from _text(Path(path))
 
 
 def _text(path: Path) -> Iterator[Document]:
