@@ -75,9 +75,10 @@ build: $(VENV)/.extension $(if $(EXTRAS),$(VENV)/.extra-$(EXTRAS)) ## .venv with
 rust-test: $(VENV)/.venv
 	cargo test --workspace --locked
 
-# Last, so that pytest's closing line is the last one.
+# Last, so that pytest's closing line is the last one. A process for each core, one thread each; the tests of a file
+# share what they set up.
 python-test: build $(VENV)/.oracles $(if $(EXTRAS),$(VENV)/.adapters $(VENV)/.harness $(VENV)/.engines) rust-test
-	$(PY) -m pytest $(if $(SLOW),,-m "not slow") $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile $(if $(SLOW),,-m "not slow") $(ARGS)
 
 clean: ## remove what builds and tests made, .venv included
 	rm -rf $(VENV) target dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -183,10 +183,14 @@ def test_a_file_whose_reading_fails_is_named(
     path = tmp_path / "a.txt"
     path.write_text("a")
 
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(5, "Input/output error")
+    real = builtins.open
 
-    monkeypatch.setattr(Path, "open", fail)
+    def fail(file: Any, *rest: Any, **options: Any) -> Any:
+        if str(file) == str(path):
+            raise OSError(5, "Input/output error")
+        return real(file, *rest, **options)
+
+    monkeypatch.setattr(builtins, "open", fail)
     with pytest.raises(av.StorageError, match=r"a\.txt: corpus: Input/output error"):
         counted(path)
 
