@@ -32,6 +32,7 @@ use shape::Prefix;
 
 pub use added::Specials;
 pub use engine::Cancel;
+pub(crate) use engine::{Engine as PieceEngine, Pool as PiecePool, Scratch as PieceScratch};
 pub use general::WithOffsets;
 pub use incremental::Incremental;
 pub(crate) use shape::{

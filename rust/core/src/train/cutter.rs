@@ -11,6 +11,9 @@ use crate::limits::Limits;
 use crate::normalize;
 use crate::pretoken::{Known, Scanner, ScannerVisitor, Splitter, with_scanner};
 
+use super::superwords::chunks::{At, Chunks, Ends};
+use super::superwords::{self, runs};
+
 /// How a document is cut.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cuts {
@@ -20,6 +23,10 @@ pub enum Cuts {
     Known(Known),
     /// At the matches of a pattern, which are pretokens, as is what lies between them (`Isolated`).
     Pattern(Pattern),
+    /// At random.
+    Chunks(Chunks),
+    /// As these cuts do, and then put together: runs of pretokens that hold letters ([`runs`]).
+    Runs(Box<Cuts>),
 }
 
 /// The names that stand for published patterns, sorted.
@@ -42,8 +49,8 @@ pub const PATTERN_NAMES: [(&str, Known); 15] = [
 ];
 
 impl Cuts {
-    /// What a user's word means: a name of [`PATTERN_NAMES`], `none` for no cuts, else a regular expression in Oniguruma's
-    /// syntax.
+    /// What a user's word means: a name of [`PATTERN_NAMES`], `none` for no cuts, a recipe for superwords
+    /// (`supertokens:...`, `boundless:...`), else a regular expression in Oniguruma's syntax.
     ///
     /// # Errors
     /// `Value` for a word that looks like a misspelt name.
@@ -53,6 +60,9 @@ impl Cuts {
         }
         if let Some((_, known)) = PATTERN_NAMES.iter().find(|(name, _)| *name == word) {
             return Ok(Self::Known(*known));
+        }
+        if let Some(recipe) = superwords::named(word) {
+            return recipe;
         }
         // As a regular expression such a word would match itself and cut nearly nothing.
         if word.is_empty() || word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
@@ -112,6 +122,9 @@ enum Compiled {
     Whole,
     Scanner(Known),
     Splitter(Box<Splitter>),
+    /// The second finds pretokens, where cuts fall between them.
+    Chunks(Chunks, Option<Box<Cutter>>),
+    Runs(Box<Cutter>),
 }
 
 impl Cutter {
@@ -127,6 +140,15 @@ impl Cutter {
                 let splitter = Splitter::new(pattern, limits)?;
                 splitter.known().map_or_else(|| Compiled::Splitter(Box::new(splitter)), Compiled::Scanner)
             }
+            Cuts::Chunks(chunks) => {
+                chunks.check()?;
+                let inner = match &chunks.at {
+                    At::Pretokens { cuts, .. } => Some(Box::new(Self::new(cuts, None, limits)?)),
+                    At::Characters | At::Graphemes => None,
+                };
+                Compiled::Chunks(chunks.clone(), inner)
+            }
+            Cuts::Runs(cuts) => Compiled::Runs(Box::new(Self::new(cuts, None, limits)?)),
         };
         let built = normalizer.map(|n| normalize::Compiled::new(n, limits)).transpose()?;
         // SuperBPE's second stage keeps letters and single spaces together.
@@ -144,7 +166,7 @@ impl Cutter {
     pub fn known(&self) -> Option<Known> {
         match self.cuts {
             Compiled::Scanner(known) => Some(known),
-            Compiled::Whole | Compiled::Splitter(_) => None,
+            Compiled::Whole | Compiled::Splitter(_) | Compiled::Chunks(..) | Compiled::Runs(_) => None,
         }
     }
 
@@ -186,6 +208,23 @@ impl Cutter {
             Compiled::Splitter(splitter) => {
                 self.check_length(range.len(), "a document")?;
                 split(splitter, &text[range], sink)
+            }
+            Compiled::Chunks(chunks, inner) => {
+                self.check_length(range.len(), "a document that is cut at random")?;
+                let document = &text[range];
+                let mut ends = Ends(Vec::new());
+                if let Some(inner) = inner {
+                    let _ = inner.cut(document, 0..document.len(), &mut ends)?;
+                }
+                Ok(chunks.cut(document, &ends.0, sink))
+            }
+            Compiled::Runs(inner) => {
+                self.check_length(range.len(), "a document whose pretokens are put together")?;
+                let mut runs = runs::Joining::new(sink);
+                match inner.cut(text, range, &mut runs)? {
+                    ControlFlow::Continue(()) => Ok(runs.flush()),
+                    stopped => Ok(stopped),
+                }
             }
         }
     }

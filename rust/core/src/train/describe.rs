@@ -22,7 +22,13 @@ pub fn pre_tokenizer(cuts: &Cuts) -> Result<PreTokenizer> {
     let regex = |text: &str| split(Pattern::Regex(text.to_owned()));
     let digits = || PreTokenizer::Digits { individual_digits: true };
     let mut parts = match cuts {
-        Cuts::Whole => Vec::new(),
+        // Chunks are cut while a tokenizer is trained, and not when it encodes.
+        Cuts::Whole | Cuts::Chunks(_) => Vec::new(),
+        Cuts::Runs(_) => {
+            let found = "merges over runs of pretokens, which only Boundless encoders keep apart from those of words";
+            let fix = "use superwords=Boundless(export=\"superbpe\"), whose ids differ in part";
+            return Err(Error::unsupported("superwords", found, fix));
+        }
         Cuts::Pattern(pattern) => vec![split(pattern.clone())],
         Cuts::Known(Known::DigitsGpt2) => vec![digits(), regex(GPT2)],
         Cuts::Known(Known::DeepSeekV3) => DEEPSEEK_V3.into_iter().chain([DEEPSEEK_V3_TEXT]).map(regex).collect(),

@@ -262,6 +262,34 @@ impl Engine {
         self.finish((left, right));
     }
 
+    /// Replaces all occurrences of an entry's pair, those that other steps made, too; its count is 0 then.
+    ///
+    /// O(queue) for a pair that several steps made: only tokens that arise in two ways have such.
+    pub(super) fn merge_every(&mut self, entry: Entry, product: TokenId) {
+        let key = entry.key();
+        if self.again.contains(&key) {
+            let queued = self.heap.iter().chain(self.rare.iter().flatten()).filter(|other| other.key() == key);
+            let lists = queued.chain([&entry]).map(|entry| entry.start as usize..(entry.start + entry.len) as usize);
+            let mut places: Vec<u32> = lists.flat_map(|list| self.pool[list].iter().copied()).collect();
+            places.sort_unstable(); // from the left; a place that is there twice is no pair the second time
+            self.begin();
+            let (left, right) = entry.pair();
+            for at in places {
+                let at = at as usize;
+                if self.layout.token_at(at) == Some(left)
+                    && let Some((place, token)) = self.layout.next(at)
+                    && token == right
+                {
+                    self.join(at, place, product);
+                }
+            }
+            self.finish((left, right));
+        } else {
+            self.merge(entry, product);
+        }
+        self.counts.clear(key);
+    }
+
     /// Replaces all occurrences of a pair; its count is 0 then.
     pub(super) fn merge_pair(&mut self, pair: (TokenId, TokenId), product: TokenId) {
         let key = key_of(pair.0, pair.1);

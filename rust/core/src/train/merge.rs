@@ -84,6 +84,9 @@ pub struct Options {
     /// Merges that hold already, in the order of their ranks: they are carried out wherever their pairs come up, and are
     /// not among those learnt.
     pub inherited: Vec<(TokenId, TokenId, TokenId)>,
+    /// Whether a merge replaces every occurrence of its pair at once. `tokenizers` leaves some where a pair arose in
+    /// several steps, by words; without that the result does not depend on what is a word.
+    pub every_occurrence: bool,
 }
 
 impl Default for Options {
@@ -95,6 +98,7 @@ impl Default for Options {
             max_length: MaxLength::None,
             reserved: Vec::new(),
             inherited: Vec::new(),
+            every_occurrence: false,
         }
     }
 }
@@ -216,7 +220,11 @@ impl Trainer {
             }
             let product = product_of(&mut tokens, &token)?;
             engine.grow(&tokens);
-            engine.merge(entry, product);
+            if options.every_occurrence {
+                engine.merge_every(entry, product);
+            } else {
+                engine.merge(entry, product);
+            }
             merges.push(LearntMerge { left, right, product, count: entry.count.unsigned_abs() });
             progress.set(merges.len());
         };

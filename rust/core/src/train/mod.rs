@@ -22,6 +22,7 @@ pub mod reference;
 mod runs;
 pub mod seeds;
 mod spill;
+pub mod superwords;
 pub mod tokens;
 pub mod veto;
 pub mod words;

@@ -36,6 +36,11 @@ impl<'w> WordsView<'w> {
         self.counts.is_empty()
     }
 
+    /// One of them, and its count.
+    pub(super) fn get(&self, at: usize) -> (&'w [u8], u64) {
+        (&self.bytes[index(self.offsets[at])..index(self.offsets[at + 1])], self.counts[at])
+    }
+
     /// Every pretoken with its count.
     pub fn iter(&self) -> impl Iterator<Item = (&'w [u8], u64)> {
         let (bytes, counts) = (self.bytes, self.counts);

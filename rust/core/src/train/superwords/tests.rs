@@ -1,0 +1,1 @@
+//! The second stage against its definition.
