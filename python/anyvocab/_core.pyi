@@ -332,3 +332,57 @@ def extended_json(
     token_offsets: NDArray[np.int64],
     merges: NDArray[np.uint32],
 ) -> bytes: ...
+
+@final
+class Sequences:
+    """Chunks or runs of pretokens as tokens of a first stage, and what is learnt from them."""
+
+    def __new__(
+        cls,
+        token_data: NDArray[np.uint8],
+        token_offsets: NDArray[np.int64],
+        merges: NDArray[np.uint32],
+        *,
+        unit: str,
+        spill_folder: str,
+        threads: int = 2,
+        memory_bytes: int = 1073741824,
+    ) -> Sequences: ...
+    def add(
+        self, data: NDArray[np.uint8], offsets: NDArray[np.int64], counts: NDArray[np.uint64]
+    ) -> None: ...
+    @property
+    def positions(self) -> int:
+        """Tokens of all sequences."""
+    @property
+    def is_spilt(self) -> bool: ...
+    def learn(
+        self,
+        *,
+        vocab_size: int | None = None,
+        max_merges: int | None = None,
+        min_frequency: int = 2,
+        max_token_bytes: int | None = None,
+        max_token_length: int | None = None,
+        veto: Veto | None = None,
+        reserved: list[bytes] = ...,
+        least: int | None = None,
+        progress: TrainProgress | None = None,
+    ) -> tuple[_Learnt, tuple[int, int, int, int]]:
+        """(learnt, (bound of the cuts, sequences left, their tokens, rounds))."""
+
+@final
+class BoundlessEncoder:
+    """Encodes with supermerges."""
+
+    def __new__(
+        cls,
+        token_data: NDArray[np.uint8],
+        token_offsets: NDArray[np.int64],
+        merges: NDArray[np.uint32],
+        supermerges: NDArray[np.uint32],
+        *,
+        pattern: str,
+        normalizer: str | None = None,
+    ) -> BoundlessEncoder: ...
+    def encode_batch(self, texts: list[bytes]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]: ...

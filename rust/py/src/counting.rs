@@ -76,12 +76,12 @@ impl Seek for Temporary {
     }
 }
 
-fn files_in(folder: PathBuf) -> MakeFile {
+pub(crate) fn files_in(folder: PathBuf) -> MakeFile {
     let number = AtomicU64::new(0);
     Box::new(move || Ok(Box::new(Temporary::make(&folder, &number)?) as Box<dyn RunFile>))
 }
 
-fn choice<T: Copy>(field: &str, given: &str, choices: &[(&str, T)]) -> PyResult<T> {
+pub(crate) fn choice<T: Copy>(field: &str, given: &str, choices: &[(&str, T)]) -> PyResult<T> {
     choices.iter().find(|(name, _)| *name == given).map(|(_, value)| *value).ok_or_else(|| {
         let names: Vec<_> = choices.iter().map(|(name, _)| format!("{name:?}")).collect();
         to_py(Error::value(field, format!("{given:?} is no choice"), format!("use {}", names.join(" or "))))

@@ -5,6 +5,7 @@ mod cover;
 mod door;
 mod error;
 mod incremental;
+mod superwords;
 mod tokenizer;
 mod training;
 mod vocabulary;
@@ -21,6 +22,8 @@ mod _core {
     use crate::cover::{CoverModel, CoverState, Sweep};
     #[pymodule_export]
     use crate::incremental::IncrementalEncoder;
+    #[pymodule_export]
+    use crate::superwords::{BoundlessEncoder, Sequences};
     #[pymodule_export]
     use crate::tokenizer::Tokenizer;
     #[pymodule_export]

@@ -20,7 +20,7 @@ use crate::tokenizer::Tokenizer;
 type Words<'py> = (PyReadonlyArray1<'py, u8>, PyReadonlyArray1<'py, i64>, PyReadonlyArray1<'py, u64>);
 
 /// (left, right, product) of each merge, its count, all tokens end to end, their offsets, why it ended.
-type Learnt<'py> = (
+pub(crate) type Learnt<'py> = (
     Bound<'py, PyArray2<TokenId>>,
     Bound<'py, PyArray1<u64>>,
     Bound<'py, PyArray1<u8>>,
@@ -29,7 +29,7 @@ type Learnt<'py> = (
 );
 
 #[pyclass(frozen, module = "anyvocab._core")]
-pub(crate) struct TrainProgress(train::Progress);
+pub(crate) struct TrainProgress(pub(crate) train::Progress);
 
 #[pymethods]
 impl TrainProgress {
@@ -45,7 +45,7 @@ impl TrainProgress {
 }
 
 #[pyclass(frozen, module = "anyvocab._core")]
-pub(crate) struct Veto(train::Veto);
+pub(crate) struct Veto(pub(crate) train::Veto);
 
 #[pymethods]
 impl Veto {
@@ -75,7 +75,7 @@ impl Veto {
     }
 }
 
-fn max_length(max_bytes: Option<usize>, max_token_length: Option<usize>) -> PyResult<MaxLength> {
+pub(crate) fn max_length(max_bytes: Option<usize>, max_token_length: Option<usize>) -> PyResult<MaxLength> {
     match (max_bytes, max_token_length) {
         (None, None) => Ok(MaxLength::None),
         (Some(most), None) => Ok(MaxLength::Bytes(most)),
@@ -92,7 +92,7 @@ fn to_i64(offsets: &[usize]) -> Vec<i64> {
     if offsets.is_empty() { vec![0] } else { offsets.iter().map(to).collect() }
 }
 
-fn learnt<'py>(py: Python<'py>, merges: &Merges) -> PyResult<Learnt<'py>> {
+pub(crate) fn learnt<'py>(py: Python<'py>, merges: &Merges) -> PyResult<Learnt<'py>> {
     let (bytes, offsets) = merges.tokens.table();
     let flat: Vec<TokenId> = merges.merges.iter().flat_map(|m| [m.left, m.right, m.product]).collect();
     let counts: Vec<u64> = merges.merges.iter().map(|m| m.count).collect();
@@ -105,7 +105,7 @@ fn learnt<'py>(py: Python<'py>, merges: &Merges) -> PyResult<Learnt<'py>> {
     ))
 }
 
-fn triples(merges: Option<&PyReadonlyArray2<'_, TokenId>>) -> PyResult<Vec<(TokenId, TokenId, TokenId)>> {
+pub(crate) fn triples(merges: Option<&PyReadonlyArray2<'_, TokenId>>) -> PyResult<Vec<(TokenId, TokenId, TokenId)>> {
     let Some(merges) = merges else { return Ok(Vec::new()) };
     let rows = merges.as_array();
     if rows.ncols() != 3 {
@@ -116,7 +116,7 @@ fn triples(merges: Option<&PyReadonlyArray2<'_, TokenId>>) -> PyResult<Vec<(Toke
 }
 
 /// Tokens from a table as `Vocabulary.table` gives it.
-fn tokens(bytes: &[u8], offsets: &[i64]) -> anyvocab_core::Result<Tokens> {
+pub(crate) fn tokens(bytes: &[u8], offsets: &[i64]) -> anyvocab_core::Result<Tokens> {
     check_offsets(offsets, bytes.len(), offsets.len().saturating_sub(1))?;
     let mut tokens = Tokens::new();
     for ends in offsets.windows(2) {

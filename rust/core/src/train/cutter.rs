@@ -220,11 +220,10 @@ impl Cutter {
             }
             Compiled::Runs(inner) => {
                 self.check_length(range.len(), "a document whose pretokens are put together")?;
-                let mut runs = runs::Joining::new(sink);
-                match inner.cut(text, range, &mut runs)? {
-                    ControlFlow::Continue(()) => Ok(runs.flush()),
-                    stopped => Ok(stopped),
-                }
+                let document = &text[range];
+                let mut ends = Ends(Vec::new());
+                let _ = inner.cut(document, 0..document.len(), &mut ends)?;
+                Ok(runs::join(document, &ends.0, sink))
             }
         }
     }

@@ -280,7 +280,7 @@ impl Engine {
                     && let Some((place, token)) = self.layout.next(at)
                     && token == right
                 {
-                    self.join(at, place, product);
+                    self.join(at, place, product, self.layout.count_at(at));
                 }
             }
             self.finish((left, right));

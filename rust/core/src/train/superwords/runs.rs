@@ -3,7 +3,7 @@
 //! Counting comes before the tokenizer is known, so a counted run is a maximal run of pretokens that hold a letter, and
 //! is broken later where a pretoken is not one token. Its bytes are `(length: varint, bytes)` for each pretoken.
 
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 
 use hashbrown::HashMap;
 use unicode_properties::{GeneralCategoryGroup, UnicodeGeneralCategory};
@@ -15,31 +15,39 @@ use crate::pipeline::PieceScratch;
 use crate::train::cutter::PieceSink;
 use crate::train::tokens::Tokens;
 
+/// Hands the runs of a document to `sink`; its pretokens end at `ends`.
+pub(in crate::train) fn join(text: &[u8], ends: &[u32], sink: &mut impl PieceSink) -> ControlFlow<()> {
+    let mut joining = Joining::new(sink);
+    let mut start = 0;
+    for &end in ends {
+        joining.add(&text[start..end as usize])?;
+        start = end as usize;
+    }
+    joining.flush()
+}
+
 /// Puts pretokens together.
-pub(in crate::train) struct Joining<'s, S> {
+struct Joining<'s, S> {
     run: Vec<u8>,
     pretokens: usize,
     sink: &'s mut S,
 }
 
 impl<'s, S: PieceSink> Joining<'s, S> {
-    pub(in crate::train) fn new(sink: &'s mut S) -> Self {
+    fn new(sink: &'s mut S) -> Self {
         Self { run: Vec::new(), pretokens: 0, sink }
     }
 
     /// Hands out the run in hand; one pretoken alone has nothing to merge with.
-    pub(in crate::train) fn flush(&mut self) -> ControlFlow<()> {
+    fn flush(&mut self) -> ControlFlow<()> {
         let pretokens = std::mem::take(&mut self.pretokens);
         let done =
             if pretokens > 1 { self.sink.piece(&self.run, 0..self.run.len()) } else { ControlFlow::Continue(()) };
         self.run.clear();
         done
     }
-}
 
-impl<S: PieceSink> PieceSink for Joining<'_, S> {
-    fn piece(&mut self, text: &[u8], range: Range<usize>) -> ControlFlow<()> {
-        let pretoken = &text[range];
+    fn add(&mut self, pretoken: &[u8]) -> ControlFlow<()> {
         if !has_letter(pretoken) {
             return self.flush();
         }
@@ -145,6 +153,7 @@ pub(super) fn single(stage: &Stage, tokens: &Tokens, scratch: &mut PieceScratch)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ops::Range;
 
     #[derive(Default)]
     struct Collect(Vec<Vec<Vec<u8>>>);
@@ -162,7 +171,7 @@ mod tests {
         let mut all = Collect::default();
         let mut joining = Joining::new(&mut all);
         for pretoken in ["a", " b", ",", " alone", ".", "'s", &long, "é", "12", " z"] {
-            let _ = joining.piece(pretoken.as_bytes(), 0..pretoken.len());
+            let _ = joining.add(pretoken.as_bytes());
         }
         let _ = joining.flush();
         let expected: [&[&str]; 2] = [&["a", " b"], &["'s", &long, "é"]];

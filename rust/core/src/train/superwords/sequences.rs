@@ -219,16 +219,7 @@ impl Sequences {
         cancel: &Cancel,
         progress: &Progress,
     ) -> Result<Learnt> {
-        for worker in &mut self.workers {
-            let pairs = std::mem::replace(&mut worker.pairs, PairCounts::with_capacity(0));
-            if self.pairs.len() == 0 {
-                self.pairs = pairs;
-            } else {
-                pairs.iter().for_each(|(key, count)| {
-                    self.pairs.add(key, count);
-                });
-            }
-        }
+        self.gather();
         let inherited = match self.encoder {
             Encoder::Chunks(_) => self.merges.clone(),
             Encoder::Runs(_) => Vec::new(), // merges of words stay within pretokens
@@ -266,6 +257,25 @@ impl Sequences {
             if is_high {
                 least = (least / NEXT_BOUND).min(lowest).max(floor);
             }
+        }
+    }
+
+    /// Adds up the counts of all threads.
+    fn gather(&mut self) {
+        let most = self.pairs.len() + self.workers.iter().map(|worker| worker.pairs.len()).sum::<usize>();
+        let mut parts = vec![std::mem::replace(&mut self.pairs, PairCounts::with_capacity(0))];
+        parts.extend(self.workers.iter_mut().map(|w| std::mem::replace(&mut w.pairs, PairCounts::with_capacity(0))));
+        parts.retain(|part| part.len() > 0);
+        if parts.len() == 1 {
+            self.pairs = parts.swap_remove(0);
+            return;
+        }
+        // With all the room at once: a table that is read in the order of its slots would crowd one that still grows.
+        self.pairs = PairCounts::with_capacity(most);
+        for part in parts {
+            part.iter().for_each(|(key, count)| {
+                self.pairs.add(key, count);
+            });
         }
     }
 
