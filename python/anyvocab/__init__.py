@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from anyvocab.training.counting import count as count
     from anyvocab.training.extend import extend as extend
     from anyvocab.training.shards import merge_shards as merge_shards
+    from anyvocab.training.sweep import SweepReport as SweepReport
+    from anyvocab.training.sweep import sweep as sweep
     from anyvocab.transplant.compare import Comparison as Comparison
     from anyvocab.transplant.compare import compare_strategies as compare_strategies
     from anyvocab.transplant.heal import HealReport as HealReport
@@ -94,6 +96,7 @@ _MODULE_OF = {
     "SourceNotFound": "anyvocab.errors",
     "StorageError": "anyvocab.errors",
     "SwapReport": "anyvocab.transplant.result",
+    "SweepReport": "anyvocab.training.sweep",
     "Tokenizer": "anyvocab.tokenizer",
     "TokenizerComparison": "anyvocab.evaluate.tokenizers",
     "TokenizerFormatError": "anyvocab.errors",
@@ -114,6 +117,7 @@ _MODULE_OF = {
     "infill": "anyvocab.bytelm.infill",
     "merge_shards": "anyvocab.training.shards",
     "swap": "anyvocab.transplant.swap",
+    "sweep": "anyvocab.training.sweep",
     "train": "anyvocab.training.bpe",
 }
 
@@ -146,6 +150,7 @@ __all__ = [
     "SourceNotFound",
     "StorageError",
     "SwapReport",
+    "SweepReport",
     "Tokenizer",
     "TokenizerComparison",
     "TokenizerFormatError",
@@ -166,6 +171,7 @@ __all__ = [
     "infill",
     "merge_shards",
     "swap",
+    "sweep",
     "train",
 ]
 

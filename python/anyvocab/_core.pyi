@@ -365,7 +365,7 @@ class Sequences:
         max_token_bytes: int | None = None,
         max_token_length: int | None = None,
         veto: Veto | None = None,
-        reserved: list[bytes] = ...,
+        specials: list[str] = ...,
         least: int | None = None,
         progress: TrainProgress | None = None,
     ) -> tuple[_Learnt, tuple[int, int, int, int]]:

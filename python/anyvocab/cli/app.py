@@ -20,6 +20,7 @@ from anyvocab.cli import eval as eval_
 from anyvocab.cli import extend as extend_
 from anyvocab.cli import inspect as inspect_
 from anyvocab.cli import swap as swap_
+from anyvocab.cli import sweep as sweep_
 from anyvocab.cli import train as train_
 from anyvocab.cli.output import ExitCode, Output
 
@@ -111,6 +112,7 @@ for _name, _command in (
     ("count", count.command),
     ("train", train_.command),
     ("extend", extend_.command),
+    ("sweep", sweep_.command),
     ("swap", swap_.command),
     ("eval", eval_.command),
     ("compare", compare.command),

@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from anyvocab.training.counts import Counts
     from anyvocab.training.export import Verification
     from anyvocab.training.options import TrainOptions
+    from anyvocab.training.superwords import Recipe
 
-__all__ = ["command", "load_shards", "specials_of"]
+__all__ = ["command", "counts_for", "load_shards", "recipe_of_options", "specials_of"]
 
 FORMAT_VERSION = 1
 
@@ -97,6 +98,33 @@ def command(
             metavar="REGEX", help="No token with a match of this pattern.", show_default=False
         ),
     ] = None,
+    superwords: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE",
+            help="Tokens that cross words: supertokens, superbpe or boundless.",
+            show_default=False,
+        ),
+    ] = None,
+    transition: Annotated[
+        float | None,
+        typer.Option(
+            help="superbpe, boundless: tokens after the first stage, or their share up to 1.",
+            show_default=False,
+        ),
+    ] = None,
+    resamplings: Annotated[
+        int | None,
+        typer.Option(min=1, help="supertokens: cuts of each document.", show_default=False),
+    ] = None,
+    export_as: Annotated[
+        str | None,
+        typer.Option(
+            metavar="superbpe",
+            help="boundless: the nearest form that a tokenizer.json says; ids differ in part.",
+            show_default=False,
+        ),
+    ] = None,
     parity: Annotated[
         bool,
         typer.Option("--parity", help="The source that takes the most tokens a byte chooses."),
@@ -132,6 +160,7 @@ def command(
         raise typer.BadParameter("counts know their pattern and normalizer", param_hint="--pattern")
     if from_counts and parity:
         raise typer.BadParameter("it needs FILES by language: NAME=PLACE", param_hint="--parity")
+    recipe = recipe_of_options(superwords, transition, resamplings, export_as)
     output = Output(json=json)
     rules = Veto(max_words=max_words, max_digits=max_digits, one_script=one_script, pattern=veto)
     options = TrainOptions(
@@ -155,11 +184,14 @@ def command(
     started = time.perf_counter()
     progress = ProgressLine(output)
     try:
-        corpus: Any = load_shards(from_counts) if from_counts else places(files or [])
+        corpus: Any = places(files or [])
+        if from_counts:
+            corpus = counts_for(from_counts, recipe)
         trained = train_corpus(
             corpus,
             options,
             plan,
+            superwords=recipe,
             parity=Parity(global_merges=global_merges) if parity else None,
             field=jsonl_field,
             weights=weights_of(weight),
@@ -177,6 +209,53 @@ def command(
         return ExitCode.VERIFICATION_FAILED
     _report(output, trained, options, checked, out, time.perf_counter() - started)
     return ExitCode.DONE
+
+
+def recipe_of_options(
+    superwords: str | None,
+    transition: float | None,
+    resamplings: int | None,
+    export_as: str | None,
+) -> Recipe | None:
+    """Return the recipe that the options say."""
+    from dataclasses import replace
+
+    from anyvocab.training.superwords import Boundless, SuperBPE, Supertokens, recipe_of
+
+    recipe = None if superwords is None else recipe_of(superwords)
+    for name, value, field, kinds in (
+        ("--transition", transition, "transition", (SuperBPE, Boundless)),
+        ("--resamplings", resamplings, "resamplings", (Supertokens,)),
+        ("--export-as", export_as, "export", (Boundless,)),
+    ):
+        if value is None:
+            continue
+        if not isinstance(recipe, kinds):
+            wanted = " or ".join(kind.name for kind in kinds)
+            raise typer.BadParameter(f"it needs --superwords {wanted}", param_hint=name)
+        changes: dict[str, Any] = {field: value}
+        recipe = replace(recipe, **changes)
+    return recipe
+
+
+def counts_for(shards: Sequence[Path], recipe: Recipe | None) -> Any:
+    """Return the counts that a training takes: of a recipe of two stages, a pair of them."""
+    from anyvocab.training.shards import read_header
+    from anyvocab.training.superwords import Supertokens, second_pattern
+
+    if recipe is None or isinstance(recipe, Supertokens):
+        return load_shards(shards)
+    patterns = {one: read_header(one).pattern for one in shards}
+    seconds = {second_pattern(recipe, pattern) for pattern in patterns.values()}
+    words = [one for one in shards if patterns[one] not in seconds]
+    others = [one for one in shards if patterns[one] in seconds]
+    if not words or not others:
+        raise typer.BadParameter(
+            f"{recipe.name} needs shards of words and of "
+            f"{second_pattern(recipe, min(patterns.values()))}",
+            param_hint="--from-counts",
+        )
+    return load_shards(words), load_shards(others)
 
 
 def specials_of(given: Sequence[str]) -> list[str | tuple[str, str]]:
@@ -226,6 +305,8 @@ def _report(
                 "stop": trained.stop,
                 "pattern": header.pattern,
                 "normalizer": header.normalizer,
+                "superwords": trained.recipe,
+                "transition": trained.transition,
                 "documents": sum(one.documents for one in trained.headers.values()),
                 "bytes": sum(one.bytes for one in trained.headers.values()),
                 "special_tokens": {
@@ -249,6 +330,9 @@ def _report(
             f"no other pair occurs {max(options.min_frequency, 1)} times: fewer than the "
             f"{options.vocab_size:,} tokens asked for"
         )
+    if trained.recipe is not None:
+        at = f", {trained.transition:,} tokens in the first stage" if trained.transition else ""
+        output.text(f"superwords: {trained.recipe}{at}")
     if trained.chosen_by is not None:
         for name in sorted(trained.headers):
             output.text(printable(f"{name}: chose {trained.chosen_by.count(name):,} merges"))

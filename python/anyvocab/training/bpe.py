@@ -45,6 +45,8 @@ class Trained:
         headers: Where the counts came from, by language; one without a name for a plain training.
         sample: Texts made of pretokens of the corpus: what an export is checked on.
         chosen_by: With parity, the language that chose each merge; `None` for all together.
+        recipe: "supertokens", "superbpe", "boundless", or `None` for tokens within words.
+        transition: Where a recipe has two stages: the tokens there were after the first.
     """
 
     tokenizer: Tokenizer
@@ -54,6 +56,8 @@ class Trained:
     headers: Mapping[str, CountHeader]
     sample: tuple[str, ...]
     chosen_by: tuple[str | None, ...] | None = None
+    recipe: str | None = None
+    transition: int | None = None
 
 
 def train(
@@ -103,7 +107,10 @@ def train(
         initial_alphabet: "bytes": all 256 bytes have tokens, so every text can be encoded; "seen":
             those of the corpus; or certain bytes beside those of the corpus.
         limit_alphabet: At most so many bytes, the most frequent ones; the others are lost.
-        superwords: A recipe for tokens that cross words; `None` for none.
+        superwords: A recipe for tokens that cross words: "supertokens", "superbpe", "boundless", or
+            a config of :mod:`anyvocab.training.superwords`; `None` for none. For those of two
+            stages a corpus that was counted before is a pair of counts: of words, and of what
+            :func:`anyvocab.training.superwords.second_pattern` says.
         veto: Tokens that may not be learnt.
         seed_tokens: Texts that must be tokens; each must be one pretoken. Merges for them come
             last, within `vocab_size`.
@@ -199,12 +206,16 @@ def train_corpus(
     how: dict[str, Any] = {"field": field, "weights": weights, "limit_bytes": limit_bytes}
     if superwords is not None:
         # The one place where recipes come in.
-        raise errors.build(
-            errors.InvalidValue,
-            f"no recipe is called {superwords!r}",
-            field="superwords",
-            fix="leave it out for tokens within words",
-        )
+        from anyvocab.training.superwords import train_superwords
+
+        if parity is not None:
+            raise errors.build(
+                errors.InvalidValue,
+                "does not go with superwords",
+                field="parity",
+                fix="leave one of the two out",
+            )
+        return train_superwords(corpus, superwords, options, plan, how, progress)
     if parity is not None:
         from anyvocab.training.languages import train_languages
 
@@ -233,13 +244,20 @@ def train_counts(
         The errors of :func:`train`.
     """
     options = TrainOptions() if options is None else options
+    return finished(learn_words(counts, options, progress), {"": counts}, options)
+
+
+def learn_words(
+    counts: Counts, options: TrainOptions, progress: Progress | None = None
+) -> _core._Learnt:
+    """Return the merges learnt from counts, and the tokens."""
     if not len(counts):
         raise errors.build(
             errors.InvalidValue, "there are no pretokens", field="corpus", fix="give some text"
         )
     specials = list(options.special_tokens.texts)
     with watched(progress, options.vocab_size) as watch:
-        learnt = _core.train_words(
+        return _core.train_words(
             counts.data,
             counts.offsets,
             counts.counts,
@@ -254,7 +272,6 @@ def train_counts(
             seed_tokens=list(options.seed_tokens),
             progress=watch,
         )
-    return finished(learnt, {"": counts}, options)
 
 
 def finished(

@@ -78,6 +78,11 @@ class Plan:
                 errors.InvalidValue, f"must be from 0 to 2^64 - 1, got {self.seed}", field="seed"
             )
 
+    @property
+    def thread_count(self) -> int:
+        """How many threads count."""
+        return os.cpu_count() or 1 if self.threads is None else self.threads
+
     def counter(self, folder: Path) -> _core.Counter:
         """Return a counter that spills into `folder`, or where the plan says."""
         spill = Path(self.spill_folder) if self.spill_folder is not None else folder
@@ -86,7 +91,7 @@ class Plan:
         return _core.Counter(
             self.pattern,
             normalizer=self.normalizer,
-            threads=os.cpu_count() or 1 if self.threads is None else self.threads,
+            threads=self.thread_count,
             memory_bytes=self.memory_bytes,
             spill_folder=str(spill),
             invalid="error" if self.invalid == "error" else "bytes",

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use anyvocab_core::TokenId;
 use anyvocab_core::pipeline::Cancel;
 use anyvocab_core::train::superwords::{self, Bounds, Unit};
+use anyvocab_core::train::words::reserved_bytes;
 use anyvocab_core::train::{self, Cuts, WordsView, normalizer_named};
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2};
 use pyo3::prelude::*;
@@ -75,7 +76,7 @@ impl Sequences {
 
     #[pyo3(signature = (
         *, vocab_size=None, max_merges=None, min_frequency=2, max_token_bytes=None, max_token_length=None, veto=None,
-        reserved=Vec::new(), least=None, progress=None
+        specials=Vec::new(), least=None, progress=None
     ))]
     #[allow(clippy::too_many_arguments)] // keyword arguments of Python
     fn learn<'py>(
@@ -87,7 +88,7 @@ impl Sequences {
         max_token_bytes: Option<usize>,
         max_token_length: Option<usize>,
         veto: Option<&Veto>,
-        reserved: Vec<Vec<u8>>,
+        specials: Vec<String>,
         least: Option<u64>,
         progress: Option<&TrainProgress>,
     ) -> PyResult<LearntSequences<'py>> {
@@ -96,7 +97,7 @@ impl Sequences {
             max_merges: max_merges.unwrap_or(usize::MAX),
             min_frequency,
             max_length: max_length(max_token_bytes, max_token_length)?,
-            reserved,
+            reserved: reserved_bytes(&specials),
             least,
         };
         let (cancel, unseen) = (Cancel::default(), train::Progress::default());

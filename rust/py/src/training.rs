@@ -204,6 +204,7 @@ pub(crate) fn train_sequences<'py>(
         max_length: max_length(max_token_bytes, None)?,
         reserved,
         inherited: triples(inherited.as_ref())?,
+        ..Options::default()
     };
     let (cancel, unseen) = (Cancel::default(), train::Progress::default());
     let progress = progress.map_or(&unseen, |progress| &progress.0);
