@@ -293,7 +293,7 @@ def train_superbpe(
 ) -> Trained:
     """Return a tokenizer of two stages, learnt from counts of the same documents."""
     transition = min(tokens_at(recipe.transition, options.vocab_size), options.vocab_size)
-    first = learn_words(words, replace(options, vocab_size=transition), progress)
+    first = _first_stage(words, options, transition, progress)
     if transition >= options.vocab_size:
         return replace(
             finished(first, {"": words}, options), recipe=recipe.name, transition=transition
@@ -311,6 +311,24 @@ def train_superbpe(
     )
     trained = finished(together, {"": chunks}, options)
     return replace(trained, recipe=recipe.name, transition=len(first[3]) - 1)
+
+
+def _first_stage(
+    words: Counts, options: TrainOptions, tokens: int, progress: Progress | None
+) -> _core._Learnt:
+    """Return the first stage; one too small for the alphabet is told by its own name."""
+    try:
+        return learn_words(words, replace(options, vocab_size=tokens), progress)
+    except errors.InvalidValue as error:
+        least = len(options.special_tokens.texts) + len(options.alphabet)
+        if error.field != "vocab_size" or options.vocab_size < least:
+            raise
+        raise errors.build(
+            errors.InvalidValue,
+            f"{tokens} is less than {least}, the special tokens and the alphabet",
+            field="superwords.transition",
+            fix="raise it, or the size of the vocabulary",
+        ) from None
 
 
 def _veto(recipe: SuperBPE, options: TrainOptions) -> Veto:
