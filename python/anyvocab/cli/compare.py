@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from anyvocab.evaluate import Domain, Interval
     from anyvocab.evaluate.tokenizers import DomainTokens, TokenizerComparison, TokenizerScore
 
-__all__ = ["command"]
+__all__ = ["command", "opened_by_name", "texts_of"]
 
 WORDS = ("none", "1", "2", "3", "4+")
 EXAMPLES = 8
@@ -97,8 +97,8 @@ def command(
         raise typer.BadParameter("give a tokenizer: a folder, a file, or pico:code-4k")
     output = Output(json=json)
     languages = dict(SAMPLE) if parallel is None else read_languages(parallel)
-    domains = _texts([*(text or []), *files], languages, field, limit)
-    opened = _opened(chosen, pattern)
+    domains = texts_of([*(text or []), *files], languages, field, limit)
+    opened = opened_by_name(chosen, pattern)
     progress = ProgressLine(output)
     try:
         comparison = compare_tokenizers(
@@ -141,7 +141,8 @@ def _is_text(argument: str) -> bool:
     return is_text and Path(argument).is_file()
 
 
-def _opened(sources: Sequence[str], pattern: str | None) -> dict[str, Tokenizer]:
+def opened_by_name(sources: Sequence[str], pattern: str | None) -> dict[str, Tokenizer]:
+    """Return tokenizers by their names, given as SOURCE or NAME=SOURCE."""
     from anyvocab.evaluate.compare import _unique
     from anyvocab.evaluate.tokenizers.compare import name_of
 
@@ -154,7 +155,7 @@ def _opened(sources: Sequence[str], pattern: str | None) -> dict[str, Tokenizer]
     return found
 
 
-def _texts(
+def texts_of(
     places: Sequence[str], languages: Mapping[str, str], field: str, limit: int | None
 ) -> list[Domain]:
     """Return the texts; the parallel ones where no other is given."""

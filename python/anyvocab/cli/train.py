@@ -25,12 +25,13 @@ from anyvocab.cli.corpus_options import (
     weights_of,
 )
 from anyvocab.cli.count import places, size
-from anyvocab.cli.output import ExitCode, JsonOption, Output, printable
+from anyvocab.cli.output import ExitCode, JsonOption, Output, TextsOption, printable
 from anyvocab.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from anyvocab import Tokenizer
     from anyvocab.training.bpe import Trained
     from anyvocab.training.counts import Counts
     from anyvocab.training.export import Verification
@@ -141,6 +142,25 @@ def command(
     threads: ThreadsOption = None,
     memory: MemoryOption = "1GB",
     replace: ReplaceOption = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PAGE",
+            help="Write a page that judges the tokenizer, on --text and beside --against.",
+            dir_okay=False,
+            writable=True,
+            show_default=False,
+        ),
+    ] = None,
+    text: TextsOption = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TOKENIZER",
+            help="For --report: another tokenizer, also as NAME=SOURCE. Several times.",
+            show_default=False,
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> ExitCode:
     """Train a byte-level BPE tokenizer and write a stock tokenizer.json.
@@ -160,6 +180,11 @@ def command(
         raise typer.BadParameter("counts know their pattern and normalizer", param_hint="--pattern")
     if from_counts and parity:
         raise typer.BadParameter("it needs FILES by language: NAME=PLACE", param_hint="--parity")
+    if report is None and (text or against):
+        raise typer.BadParameter(
+            "it says what a page is about: give --report PAGE",
+            param_hint="--text" if text else "--against",
+        )
     recipe = recipe_of_options(superwords, transition, resamplings, export_as)
     output = Output(json=json)
     rules = Veto(max_words=max_words, max_digits=max_digits, one_script=one_script, pattern=veto)
@@ -208,7 +233,38 @@ def command(
         output.error(error)
         return ExitCode.VERIFICATION_FAILED
     _report(output, trained, options, checked, out, time.perf_counter() - started)
+    if report is not None:
+        judge(output, trained.tokenizer, out.name, report, text or [], against or [], jsonl_field)
     return ExitCode.DONE
+
+
+def judge(
+    output: Output,
+    tokenizer: Tokenizer,
+    name: str,
+    page: Path,
+    texts: Sequence[str],
+    against: Sequence[str],
+    field: str,
+) -> None:
+    """Write a page about a tokenizer, measured on texts that it was not trained on."""
+    from anyvocab.cli.compare import opened_by_name, texts_of
+    from anyvocab.report.sample import SAMPLE
+    from anyvocab.report.tokenizer_report import tokenizer_report
+
+    progress = ProgressLine(output)
+    try:
+        made = tokenizer_report(
+            tokenizer,
+            texts_of(texts, SAMPLE, field, None),
+            name=name,
+            baselines=opened_by_name(against, None),
+            progress=lambda one, step, done, total: progress(f"{one}: {step}", done, total),
+        )
+    finally:
+        progress.end()
+    made.save(page)
+    output.progress(f"wrote {page}")
 
 
 def recipe_of_options(
