@@ -102,6 +102,12 @@ def test_what_is_no_text_is_named_with_its_file(
     assert raised.value.fix
 
 
+def test_empty_files_of_a_folder_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"")
+    (tmp_path / "b.txt").write_bytes(b"text")
+    assert [one.name for one in read_domains([tmp_path])] == ["b"]
+
+
 def test_places_that_hold_nothing_are_not_found(tmp_path: Path) -> None:
     with pytest.raises(av.SourceNotFound, match="no such file or folder"):
         read_domains([tmp_path / "no"])

@@ -67,6 +67,8 @@ def read_domains(
     found: list[tuple[str, list[Path]]] = []
     for place in places:
         name, files = _files(os.fsdecode(place))
+        # Of a folder's files the empty ones (`__init__.py`) are no domains; one that is named is.
+        files = [one for one in files if one.stat().st_size] or files[:1]
         found += [(name, files)] if name else [(_name(file), [file]) for file in files]
     if len(found) > DOMAINS_LIMIT:
         raise errors.build(
