@@ -20,11 +20,11 @@ from anyvocab.training.boundless import train_boundless
 from anyvocab.training.bpe import Trained, train_corpus
 from anyvocab.training.counting import Plan, count_corpus
 from anyvocab.training.options import TrainOptions, Veto
+from anyvocab.training.stages import count_both
 from anyvocab.training.superwords import (
     Boundless,
     SuperBPE,
     Supertokens,
-    count_both,
     recipe_of,
     second_pattern,
 )

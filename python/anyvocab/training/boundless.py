@@ -15,7 +15,8 @@ from anyvocab.training.bpe import DEFAULT_PATTERN, Trained, finished, learn_word
 from anyvocab.training.counting import Plan
 from anyvocab.training.counts import CountHeader, Counts
 from anyvocab.training.options import TrainOptions
-from anyvocab.training.superwords import Boundless, both_counts, learn_across, tokens_at
+from anyvocab.training.stages import both_counts, learn_across
+from anyvocab.training.superwords import Boundless, tokens_at
 from anyvocab.training.watching import Progress
 
 __all__ = [

@@ -14,10 +14,10 @@ from anyvocab.training.counting import Plan
 from anyvocab.training.counts import CountHeader, Counts
 from anyvocab.training.options import TrainOptions
 from anyvocab.training.sampling import fingerprint
+from anyvocab.training.stages import count_both
 from anyvocab.training.superwords import (
     Boundless,
     SuperBPE,
-    count_both,
     recipe_of,
     tokens_at,
     train_superbpe,

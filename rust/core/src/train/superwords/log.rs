@@ -31,14 +31,16 @@ pub(super) fn sequences(block: &[u32]) -> impl Iterator<Item = (&[TokenId], u64)
     })
 }
 
+/// The file, and the words of each block in it.
+type Spilt = (Box<dyn RunFile>, Vec<usize>);
+
 /// Blocks of sequences.
 pub(super) struct Log {
     held: Vec<Vec<u32>>,
     held_bytes: usize,
     budget: usize,
     make: MakeFile,
-    /// The file, and the words of each block in it.
-    spilt: Mutex<Option<(Box<dyn RunFile>, Vec<usize>)>>,
+    spilt: Mutex<Option<Spilt>>,
 }
 
 impl Log {

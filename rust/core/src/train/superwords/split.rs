@@ -7,7 +7,7 @@
 //! The rule needs that a token always ends in the same base token, and begins with the same. A token that merges make in
 //! two ways does not; then the base tokens in question are one class ([`Ends`]), whose counts are added up.
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 
 use hashbrown::{HashMap, HashSet, HashTable};
 
@@ -158,11 +158,7 @@ impl Segments {
     /// Adds `count` to a sequence.
     pub(super) fn add(&mut self, sequence: &[TokenId], count: u64) {
         let Self { ids, entries, table, hasher } = self;
-        let hash = |sequence: &[TokenId]| {
-            let mut state = hasher.build_hasher();
-            sequence.hash(&mut state);
-            state.finish()
-        };
+        let hash = |sequence: &[TokenId]| hasher.hash_one(sequence);
         let same = |&at: &u32| Self::get(ids, entries[at as usize]) == sequence;
         if let Some(&at) = table.find(hash(sequence), same) {
             // The sum of all counts is within i64: checked when they were added up.
