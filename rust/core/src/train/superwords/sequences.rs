@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::encode::Stage;
 use super::log::{self, Log};
+use super::pairs::Pairs;
 use super::runs::Runs;
 use super::split::{Ends, Segments, Whole};
 use crate::error::{Error, Result};
 use crate::ids::TokenId;
 use crate::pipeline::{Cancel, PieceScratch};
 use crate::train::merge::{MaxLength, Merges, Options, Progress, Stop, Trainer};
-use crate::train::pairs::{PairCounts, key_of};
+use crate::train::pairs::key_of;
 use crate::train::runs::MakeFile;
 use crate::train::tokens::Tokens;
 use crate::train::veto::Veto;
@@ -79,7 +80,7 @@ pub struct Learnt {
 /// What one thread keeps between calls.
 struct Worker {
     scratch: Option<PieceScratch>,
-    pairs: PairCounts,
+    pairs: Pairs,
     positions: u64,
     /// Counts times pairs, for all sequences: all counts of pairs are at most this.
     total: u128,
@@ -91,7 +92,7 @@ pub struct Sequences {
     merges: Vec<(TokenId, TokenId, TokenId)>,
     encoder: Encoder,
     workers: Vec<Worker>,
-    pairs: PairCounts,
+    pairs: Pairs,
     log: Log,
 }
 
@@ -122,13 +123,13 @@ impl Sequences {
                 Encoder::Chunks(stage) => Some(stage.scratch()),
                 Encoder::Runs(_) => None,
             },
-            pairs: PairCounts::with_capacity(0),
+            pairs: Pairs::new(),
             positions: 0,
             total: 0,
         };
         let workers = (0..threads).map(|_| worker()).collect();
         let log = Log::new(memory_bytes, make_file);
-        Ok(Self { tokens, merges, encoder, workers, pairs: PairCounts::with_capacity(0), log })
+        Ok(Self { tokens, merges, encoder, workers, pairs: Pairs::new(), log })
     }
 
     /// Encodes counted chunks or runs and counts their pairs, on all threads.
@@ -219,7 +220,7 @@ impl Sequences {
         cancel: &Cancel,
         progress: &Progress,
     ) -> Result<Learnt> {
-        self.gather();
+        self.workers.iter_mut().for_each(|worker| self.pairs.take(&mut worker.pairs));
         let inherited = match self.encoder {
             Encoder::Chunks(_) => self.merges.clone(),
             Encoder::Runs(_) => Vec::new(), // merges of words stay within pretokens
@@ -257,25 +258,6 @@ impl Sequences {
             if is_high {
                 least = (least / NEXT_BOUND).min(lowest).max(floor);
             }
-        }
-    }
-
-    /// Adds up the counts of all threads.
-    fn gather(&mut self) {
-        let most = self.pairs.len() + self.workers.iter().map(|worker| worker.pairs.len()).sum::<usize>();
-        let mut parts = vec![std::mem::replace(&mut self.pairs, PairCounts::with_capacity(0))];
-        parts.extend(self.workers.iter_mut().map(|w| std::mem::replace(&mut w.pairs, PairCounts::with_capacity(0))));
-        parts.retain(|part| part.len() > 0);
-        if parts.len() == 1 {
-            self.pairs = parts.swap_remove(0);
-            return;
-        }
-        // With all the room at once: a table that is read in the order of its slots would crowd one that still grows.
-        self.pairs = PairCounts::with_capacity(most);
-        for part in parts {
-            part.iter().for_each(|(key, count)| {
-                self.pairs.add(key, count);
-            });
         }
     }
 

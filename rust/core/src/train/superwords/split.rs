@@ -11,9 +11,10 @@ use std::hash::BuildHasher;
 
 use hashbrown::{HashMap, HashSet, HashTable};
 
+use super::pairs::Pairs;
 use crate::ids::TokenId;
 use crate::train::merge::LearntMerge;
-use crate::train::pairs::{PairCounts, key_of, pair_of};
+use crate::train::pairs::{key_of, pair_of};
 
 /// Classes of base tokens.
 struct Classes(Vec<TokenId>);
@@ -89,7 +90,7 @@ pub(super) struct Whole {
 
 impl Whole {
     /// Those of classes that stand side by side at least `least` times.
-    pub(super) fn new(counts: &PairCounts, least: u64, ends: &Ends) -> Self {
+    pub(super) fn new(counts: &Pairs, least: u64, ends: &Ends) -> Self {
         let mut joint: HashMap<u64, u128> = HashMap::new(); // of pairs that are not their own class
         let mut singles = 0;
         for (key, count) in counts.iter() {
