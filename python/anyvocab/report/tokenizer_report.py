@@ -126,10 +126,17 @@ def example_cuts(
     several = list(domains)
     for domain in several[:: max(1, len(several) - 1)][:EXAMPLES]:  # the first and the last
         # A little way in: files begin with headers.
-        document = max(domain.documents[:20], key=len)
+        document = max(domain.documents[:20], key=_readable)
         start = document.find(b"\n", len(document) // 10, len(document) // 2) + 1
         part = document[start : start + EXAMPLE_BYTES].decode("utf-8", "ignore")
         shown = part.strip("\r\n")
         if shown:
             found[domain.name] = {name: cut_text(one, shown) for name, one in tokenizers.items()}
     return found
+
+
+def _readable(document: bytes) -> tuple[bool, float]:
+    """Return what ranks documents as examples: long enough, then the most letters and spaces."""
+    part = document[:4096]
+    letters = sum(byte == 0x20 or byte >= 0x80 or chr(byte).isalpha() for byte in part)
+    return len(document) >= 4 * EXAMPLE_BYTES, letters / max(1, len(part))
