@@ -103,16 +103,6 @@ impl PairCounts {
         (self.slots[slot].key, self.slots[slot].count)
     }
 
-    /// Every pair that was added and its count, in no order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u64, i64)> {
-        self.slots.iter().filter(|slot| slot.key != EMPTY).map(|slot| (slot.key, slot.count))
-    }
-
-    /// How many pairs there are.
-    pub(super) fn len(&self) -> usize {
-        self.used
-    }
-
     /// The number of the slot of a pair that is there, until the next [`PairCounts::add`].
     #[inline]
     pub(super) fn slot(&self, key: u64) -> usize {

@@ -10,7 +10,6 @@ pub mod boundless;
 pub mod chunks;
 mod encode;
 mod log;
-mod pairs;
 pub mod runs;
 pub mod sequences;
 mod split;

@@ -1,6 +1,6 @@
 //! The second stage: chunks or runs as sequences of tokens, and merges learnt from them.
 //!
-//! Every counted chunk is encoded once and kept as ids; pairs of neighbours are counted on the way. Then sequences are
+//! Every counted chunk is encoded once and kept as ids. Pairs of neighbours are counted; then sequences are
 //! cut where nothing can cross (see `split`), equal parts are put together, and the merges are learnt from what is left,
 //! usually a small part. Whether the cuts were allowed is known only afterwards: a merge below the bound, or a token that
 //! arose in two ways, has them made again.
@@ -9,14 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::encode::Stage;
 use super::log::{self, Log};
-use super::pairs::Pairs;
 use super::runs::Runs;
-use super::split::{Ends, Segments, Whole};
+use super::split::{Ends, Seams, Segments, Whole};
 use crate::error::{Error, Result};
 use crate::ids::TokenId;
 use crate::pipeline::{Cancel, PieceScratch};
 use crate::train::merge::{MaxLength, Merges, Options, Progress, Stop, Trainer};
-use crate::train::pairs::key_of;
 use crate::train::runs::MakeFile;
 use crate::train::tokens::Tokens;
 use crate::train::veto::Veto;
@@ -80,7 +78,6 @@ pub struct Learnt {
 /// What one thread keeps between calls.
 struct Worker {
     scratch: Option<PieceScratch>,
-    pairs: Pairs,
     positions: u64,
     /// Counts times pairs, for all sequences: all counts of pairs are at most this.
     total: u128,
@@ -92,7 +89,6 @@ pub struct Sequences {
     merges: Vec<(TokenId, TokenId, TokenId)>,
     encoder: Encoder,
     workers: Vec<Worker>,
-    pairs: Pairs,
     log: Log,
 }
 
@@ -123,16 +119,15 @@ impl Sequences {
                 Encoder::Chunks(stage) => Some(stage.scratch()),
                 Encoder::Runs(_) => None,
             },
-            pairs: Pairs::new(),
             positions: 0,
             total: 0,
         };
         let workers = (0..threads).map(|_| worker()).collect();
         let log = Log::new(memory_bytes, make_file);
-        Ok(Self { tokens, merges, encoder, workers, pairs: Pairs::new(), log })
+        Ok(Self { tokens, merges, encoder, workers, log })
     }
 
-    /// Encodes counted chunks or runs and counts their pairs, on all threads.
+    /// Encodes counted chunks or runs, on all threads.
     ///
     /// # Errors
     /// `Value` for bytes that are no run, for counts that add up to over 2^63, and when it was cancelled; `Storage` when
@@ -220,7 +215,6 @@ impl Sequences {
         cancel: &Cancel,
         progress: &Progress,
     ) -> Result<Learnt> {
-        self.workers.iter_mut().for_each(|worker| self.pairs.take(&mut worker.pairs));
         let inherited = match self.encoder {
             Encoder::Chunks(_) => self.merges.clone(),
             Encoder::Runs(_) => Vec::new(), // merges of words stay within pretokens
@@ -236,12 +230,14 @@ impl Sequences {
         };
         let wanted = bounds.vocab_size.saturating_sub(self.tokens.len()).min(bounds.max_merges);
         let floor = bounds.min_frequency.max(1);
-        let mut least = bounds.least.unwrap_or_else(|| (self.nth_count(wanted) / FIRST_BOUND).max(floor)).max(1);
         let mut ends = Ends::new(self.tokens.len());
+        let mut seams = self.seams(&ends, cancel)?;
+        let guess = || (seams.nth_count(wanted) / FIRST_BOUND).max(floor);
+        let mut least = bounds.least.unwrap_or_else(guess).max(1);
         let mut rounds = 0;
         loop {
             rounds += 1;
-            let mut segments = self.segments(&Whole::new(&self.pairs, least, &ends), cancel)?;
+            let mut segments = self.segments(&seams.whole(least, &ends), cancel)?;
             let (sequences, positions) = (segments.len(), segments.positions());
             let mut trainer = Trainer::new(self.tokens.clone());
             trainer.reserve(sequences, positions);
@@ -255,52 +251,51 @@ impl Sequences {
             if is_cancelled || !(is_high || changed) {
                 return Ok(Learnt { merges, least, sequences, positions, rounds });
             }
+            if changed {
+                seams = self.seams(&ends, cancel)?;
+            }
             if is_high {
                 least = (least / NEXT_BOUND).min(lowest).max(floor);
             }
         }
     }
 
-    /// The count of the `n`-th most frequent pair; 1 when there are fewer.
-    fn nth_count(&self, n: usize) -> u64 {
-        const EXACT: usize = 1 << 16; // larger counts are taken for this
-        let mut histogram = vec![0_usize; EXACT + 1];
-        for (_, count) in self.pairs.iter() {
-            histogram[usize::try_from(count).unwrap_or(0).min(EXACT)] += 1;
-        }
-        let mut above = 0;
-        let found = (1..=EXACT).rev().find(|&count| {
-            above += histogram[count];
-            above >= n
-        });
-        found.unwrap_or(1) as u64
+    /// Counts what stands side by side.
+    fn seams(&self, ends: &Ends, cancel: &Cancel) -> Result<Seams> {
+        let seams = Seams::new(self.positions());
+        self.read(cancel, |(): &mut (), ids, count| seams.add(ids, count, ends))?;
+        Ok(seams)
     }
 
     /// The parts of all sequences.
-    fn segments(&self, whole: &Whole, cancel: &Cancel) -> Result<Segments> {
-        let reading = self.log.read()?;
-        let work = || -> Result<Segments> {
-            let mut segments = Segments::default();
-            while !cancel.is_cancelled()
-                && reading.with_next(|block| {
-                    for (ids, count) in log::sequences(block) {
-                        whole.split(ids, |part| segments.add(part, count));
-                    }
-                })?
-            {}
-            Ok(segments)
-        };
-        let work = &work;
-        let done: Vec<Result<Segments>> = std::thread::scope(|scope| {
-            let workers: Vec<_> = self.workers.iter().map(|_| scope.spawn(work)).collect();
-            workers.into_iter().map(|w| w.join().unwrap_or_else(|p| std::panic::resume_unwind(p))).collect()
-        });
+    fn segments(&self, whole: &Whole<'_>, cancel: &Cancel) -> Result<Segments> {
+        let done = self.read(cancel, |segments: &mut Segments, ids, count| {
+            whole.split(ids, |part| segments.add(part, count));
+        })?;
         let mut done = done.into_iter();
-        let mut all = done.next().unwrap_or_else(|| Ok(Segments::default()))?;
-        for segments in done {
-            all.extend(&segments?);
-        }
+        let mut all = done.next().unwrap_or_default();
+        done.for_each(|segments| all.extend(&segments));
         Ok(all)
+    }
+
+    /// Reads all sequences on all threads; what each of them made of its share.
+    fn read<T: Default + Send>(
+        &self,
+        cancel: &Cancel,
+        work: impl Fn(&mut T, &[TokenId], u64) + Sync,
+    ) -> Result<Vec<T>> {
+        let reading = self.log.read()?;
+        let read = || -> Result<T> {
+            let mut made = T::default();
+            let mut take = |block: &[u32]| log::sequences(block).for_each(|(ids, count)| work(&mut made, ids, count));
+            while !cancel.is_cancelled() && reading.with_next(&mut take)? {}
+            Ok(made)
+        };
+        let read = &read;
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = self.workers.iter().map(|_| scope.spawn(read)).collect();
+            workers.into_iter().map(|w| w.join().unwrap_or_else(|p| std::panic::resume_unwind(p))).collect()
+        })
     }
 }
 
@@ -313,10 +308,6 @@ impl Worker {
         self.total += (ids.len() as u128 - 1) * u128::from(count);
         if self.total > i64::MAX.unsigned_abs().into() {
             return; // told by the caller
-        }
-        let change = i64::try_from(count).unwrap_or(i64::MAX);
-        for pair in ids.windows(2) {
-            self.pairs.add(key_of(pair[0], pair[1]), change);
         }
         if blocks.last().is_none_or(|block| block.len() >= log::BLOCK) {
             blocks.push(Vec::with_capacity(log::BLOCK + ids.len()));

@@ -8,10 +8,10 @@
 //! two ways does not; then the base tokens in question are one class ([`Ends`]), whose counts are added up.
 
 use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use hashbrown::{HashMap, HashSet, HashTable};
+use hashbrown::{HashSet, HashTable};
 
-use super::pairs::Pairs;
 use crate::ids::TokenId;
 use crate::train::merge::LearntMerge;
 use crate::train::pairs::{key_of, pair_of};
@@ -83,45 +83,85 @@ impl Ends {
     }
 }
 
-/// The pairs of base tokens between which nothing is cut.
-pub(super) struct Whole {
-    pairs: HashSet<u64>,
+/// How often base tokens stand side by side, or more often than they do: pairs are told apart by a hash alone.
+///
+/// For the rule an upper bound is enough. A counter that several pairs share has fewer cuts made, and no wrong one.
+pub(super) struct Seams {
+    counters: Box<[AtomicU64]>,
 }
 
-impl Whole {
-    /// Those of classes that stand side by side at least `least` times.
-    pub(super) fn new(counts: &Pairs, least: u64, ends: &Ends) -> Self {
-        let mut joint: HashMap<u64, u128> = HashMap::new(); // of pairs that are not their own class
-        let mut singles = 0;
-        for (key, count) in counts.iter() {
-            let class = ends.class_of(pair_of(key));
-            if class != key {
-                *joint.entry(class).or_default() += u128::from(count.unsigned_abs());
-            }
-            singles += usize::from(count.unsigned_abs() >= least);
+/// Fewest and most counters, as powers of two: 64 MiB at most.
+const COUNTERS: (u32, u32) = (10, 23);
+
+impl Seams {
+    /// Counters for sequences of so many tokens.
+    pub(super) fn new(positions: u64) -> Self {
+        let bits = (positions / 2).max(1).ilog2().clamp(COUNTERS.0, COUNTERS.1);
+        Self { counters: (0..1_usize << bits).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    #[inline]
+    fn place(&self, key: u64) -> usize {
+        let mixed = (key ^ key >> 29).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mixed = (mixed ^ mixed >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+        (mixed >> 40) as usize & (self.counters.len() - 1)
+    }
+
+    /// Counts the neighbours in a sequence, by their classes.
+    pub(super) fn add(&self, sequence: &[TokenId], count: u64, ends: &Ends) {
+        for pair in sequence.windows(2) {
+            let place = self.place(ends.class_of((pair[0], pair[1])));
+            // The sum of all counts is within i64: checked when they were added up.
+            self.counters[place].fetch_add(count, Ordering::Relaxed);
         }
+    }
+
+    /// The `n`-th largest counter; 1 when there are fewer.
+    pub(super) fn nth_count(&self, n: usize) -> u64 {
+        const EXACT: usize = 1 << 16; // larger counts are taken for this
+        let mut histogram = vec![0_usize; EXACT + 1];
+        for counter in &self.counters {
+            histogram[usize::try_from(counter.load(Ordering::Relaxed)).unwrap_or(EXACT).min(EXACT)] += 1;
+        }
+        let mut above = 0;
+        let found = (1..=EXACT).rev().find(|&count| {
+            above += histogram[count];
+            above >= n
+        });
+        found.unwrap_or(1) as u64
+    }
+
+    /// Where nothing is cut: between tokens that stand side by side at least `least` times.
+    pub(super) fn whole<'e>(&'e self, least: u64, ends: &'e Ends) -> Whole<'e> {
+        let bit = |(at, counter): (usize, &AtomicU64)| u64::from(counter.load(Ordering::Relaxed) >= least) << at;
+        let bits = self.counters.chunks(64).map(|word| word.iter().enumerate().map(bit).sum());
         // Named by the classes of their time.
-        let open: HashSet<u64> = ends.open.iter().map(|&key| ends.class_of(pair_of(key))).collect();
-        let mut pairs = HashSet::with_capacity(singles);
-        for (key, count) in counts.iter() {
-            let class = ends.class_of(pair_of(key));
-            let own = u128::from(counts.get(class).unsigned_abs());
-            let whole = match joint.get(&class) {
-                None => count.unsigned_abs() >= least,
-                Some(others) => own + others >= u128::from(least),
-            };
-            if whole || open.contains(&class) {
-                pairs.insert(key);
-            }
-        }
-        Self { pairs }
+        let open = ends.open.iter().map(|&key| ends.class_of(pair_of(key))).collect();
+        Whole { seams: self, bits: bits.collect(), ends, open }
+    }
+}
+
+/// The pairs of base tokens between which nothing is cut.
+pub(super) struct Whole<'e> {
+    seams: &'e Seams,
+    bits: Box<[u64]>,
+    ends: &'e Ends,
+    open: HashSet<u64>,
+}
+
+impl Whole<'_> {
+    #[inline]
+    fn holds(&self, left: TokenId, right: TokenId) -> bool {
+        let class = self.ends.class_of((left, right));
+        let place = self.seams.place(class);
+        self.bits[place / 64] >> (place % 64) & 1 == 1 || (!self.open.is_empty() && self.open.contains(&class))
     }
 
     /// Hands the parts of a sequence that have two tokens and more to `part`.
     pub(super) fn split<'s>(&self, sequence: &'s [TokenId], mut part: impl FnMut(&'s [TokenId])) {
         let mut start = 0;
         for at in 1..=sequence.len() {
-            if at < sequence.len() && self.pairs.contains(&key_of(sequence[at - 1], sequence[at])) {
+            if at < sequence.len() && self.holds(sequence[at - 1], sequence[at]) {
                 continue;
             }
             if at - start > 1 {
