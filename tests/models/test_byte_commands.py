@@ -219,7 +219,7 @@ def test_a_window_that_is_too_long_says_so(
 ) -> None:
     text = tmp_path / "bytes.txt"
     text.write_text("中文" * 150)  # 900 bytes, a token each; the model sees 512
-    assert main(["ensemble", MODEL, "--text", str(text)]) == 1
+    assert main(["ensemble", MODEL, "--text", str(text), "--window", "1024"]) == 1
     assert "give a smaller --window" in capsys.readouterr().err
     assert main(["ensemble", MODEL, "--text", str(text), "--window", "400"]) == 0
 
@@ -241,3 +241,13 @@ def test_wrong_input_is_one_line_with_a_fix(
     assert main(arguments) == 1
     (line,) = (one for one in capsys.readouterr().err.splitlines() if one.startswith("error: "))
     assert words in line
+
+
+def test_an_ensemble_reads_windows_that_every_member_holds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("\u32e1\u32e2" * 150)  # a token for each byte
+    options = ["--text", str(tmp_path / "a.txt")]
+    found = document(capsys, "ensemble", MODEL, "pico:code-2k", *options)
+    assert found["bytes"] == 900
+    assert 256 < found["window_bytes"] < 512

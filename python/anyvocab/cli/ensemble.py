@@ -116,9 +116,15 @@ def command(
             min=1, metavar="BYTES", help="Read so many bytes of each text.", show_default=False
         ),
     ] = None,
-    window: Annotated[int, typer.Option(min=2, metavar="BYTES", help="A model sees at once.")] = (
-        1024
-    ),
+    window: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            metavar="BYTES",
+            help="A model sees at once; 1024, or what all of them hold.",
+            show_default=False,
+        ),
+    ] = None,
     block: Annotated[
         int, typer.Option(min=1, metavar="BYTES", help="Of a block that intervals draw.")
     ] = 1024,
@@ -160,6 +166,10 @@ def command(
         strength=strength,
         cutoff=cutoff,
     )
+    if window is None:
+        from anyvocab.evaluate.byte_scores import window_of
+
+        window = window_of(both)
     if learn:
         output.progress("fitting the weights ...")
         both, _ = both.fit_weights(_pieces(learn, window))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -14,11 +14,49 @@ if TYPE_CHECKING:
 
     from anyvocab.bytelm.base import ByteModel
     from anyvocab.bytelm.ensemble import Ensemble
+    from anyvocab.bytelm.lm import ByteLM
 
-__all__ = ["WINDOW", "blocks", "byte_logprobs", "ensemble_logprobs"]
+__all__ = [
+    "SLACK",
+    "WINDOW",
+    "blocks",
+    "byte_logprobs",
+    "ensemble_logprobs",
+    "leaves",
+    "window_of",
+]
 
 WINDOW = 1024
 """Bytes that a model sees at once, when nothing else is asked for."""
+
+# Tokens that are kept free: the covers of a text's end may spell its last token with shorter ones,
+# and a text that is cut at its start is encoded with other tokens there.
+SLACK: Final = 8
+
+
+def leaves(model: ByteModel) -> Iterator[ByteLM]:
+    """Yield the models that an ensemble is made of, at any depth; of a single model, itself."""
+    from anyvocab.bytelm.ensemble import Ensemble
+    from anyvocab.bytelm.lm import ByteLM
+
+    if isinstance(model, Ensemble):
+        for member in model.members:
+            yield from leaves(member)
+    elif isinstance(model, ByteLM):
+        yield model
+
+
+def window_of(model: ByteModel, most: int = WINDOW) -> int:
+    """Return how many bytes a window may have, up to `most`, so that a model holds any text of it.
+
+    A token has a byte at least, so a window never has more tokens than bytes.
+    """
+    rooms = [
+        one.backend.max_context - len(one.first_ids) - SLACK
+        for one in leaves(model)
+        if one.backend.max_context is not None
+    ]
+    return max(2, min([most, *rooms]))
 
 
 def byte_logprobs(

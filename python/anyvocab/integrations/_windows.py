@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from anyvocab import errors
-from anyvocab.bytelm.ensemble import Ensemble
-from anyvocab.bytelm.lm import ByteLM
+from anyvocab.evaluate.byte_scores import SLACK, leaves
 
 if TYPE_CHECKING:
     from anyvocab.bytelm.base import ByteModel
     from anyvocab.tokenizer import Tokenizer
 
 __all__ = ["Room"]
-
-# Tokens that are kept free: the covers of a text's end may spell its last token with shorter ones,
-# and a text that is cut at its start is encoded with other tokens there.
-SLACK: Final = 8
 
 
 class Room:
@@ -33,7 +28,7 @@ class Room:
 
     def __init__(self, model: ByteModel, max_length: int | None = None) -> None:
         self._limits: list[tuple[Tokenizer, int]] = []
-        for member in _leaves(model):
+        for member in leaves(model):
             limits = (max_length, member.backend.max_context)
             known = [limit for limit in limits if limit is not None]
             if not known:
@@ -74,14 +69,6 @@ class Room:
 
     def _half(self, text: bytes, at: int) -> int:
         return max((_start(tok, text[:at], room // 2) for tok, room in self._limits), default=0)
-
-
-def _leaves(model: ByteModel) -> Iterator[ByteLM]:
-    if isinstance(model, Ensemble):
-        for member in model.members:
-            yield from _leaves(member)
-    elif isinstance(model, ByteLM):
-        yield model
 
 
 def _start(tokenizer: Tokenizer, text: bytes, count: int) -> int:
