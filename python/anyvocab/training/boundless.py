@@ -15,7 +15,7 @@ from anyvocab.training.bpe import DEFAULT_PATTERN, Trained, finished, learn_word
 from anyvocab.training.counting import Plan
 from anyvocab.training.counts import CountHeader, Counts
 from anyvocab.training.options import TrainOptions
-from anyvocab.training.stages import both_counts, learn_across
+from anyvocab.training.stages import both_counts, encode_across, learn_across
 from anyvocab.training.superwords import Boundless, tokens_at
 from anyvocab.training.watching import Progress
 
@@ -269,10 +269,8 @@ def learn_lists(
     base = min(base, tokens)
     second = learn_across(
         learnt,
-        runs,
+        encode_across(learnt, runs, plan, unit="runs", progress=progress),
         options,
-        plan,
-        unit="runs",
         veto=options.veto,
         max_merges=options.vocab_size,
         progress=progress,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +27,7 @@ from anyvocab.training.watching import Progress, watched
 __all__ = ["DEFAULT_PATTERN", "Trained", "train", "train_corpus", "train_counts"]
 
 DEFAULT_PATTERN = "llama3"
+_SAMPLE = 2048  # pretokens that an export is checked on
 
 _log = logging.getLogger(__name__)
 
@@ -136,7 +137,7 @@ def train(
 
     >>> tok = train([b"low lower lowest slow"] * 2, vocab_size=260)
     >>> tok.vocabulary.token_bytes(258)
-    b'low'
+    b' low'
     """
     options = TrainOptions(
         vocab_size=vocab_size,
@@ -312,17 +313,26 @@ def finished(
     )
 
 
-def sample_of(counts: Counts, *, texts: int = 64, pretokens: int = 32) -> list[str]:
+def excerpt(counts: Counts, size: int = _SAMPLE) -> Counts:
+    """Return some of the counts, from all over them: what :func:`sample_of` is made of."""
+    chosen = np.unique(np.linspace(0, len(counts) - 1, size).astype(np.int64))
+    pieces = [counts.data[counts.offsets[i] : counts.offsets[i + 1]] for i in chosen]
+    offsets = np.concatenate([[0], np.cumsum([len(one) for one in pieces])]).astype(np.int64)
+    data = np.concatenate(pieces) if pieces else counts.data[:0].copy()
+    return replace(counts, data=data, offsets=offsets, counts=counts.counts[chosen])
+
+
+def sample_of(counts: Counts, *, pretokens: int = 32) -> list[str]:
     """Return texts made of pretokens from all over the counts; the same for the same counts.
 
     Bytes that are not UTF-8 are left out.
     """
-    chosen = np.unique(np.linspace(0, len(counts) - 1, texts * pretokens).astype(np.int64))
-    chosen = np.random.default_rng(0).permutation(chosen)
-    data, offsets = counts.data.tobytes(), counts.offsets
+    some = excerpt(counts)
+    data, offsets = some.data.tobytes(), some.offsets
+    order = np.random.default_rng(0).permutation(len(some))
     rows = [
-        b"".join(data[offsets[i] : offsets[i + 1]] for i in chosen[start : start + pretokens])
-        for start in range(0, len(chosen), pretokens)
+        b"".join(data[offsets[i] : offsets[i + 1]] for i in order[start : start + pretokens])
+        for start in range(0, len(order), pretokens)
     ]
     return [row.decode("utf-8", "ignore") for row in rows]
 

@@ -20,35 +20,29 @@ from anyvocab.training.watching import Progress, watched
 if TYPE_CHECKING:
     from anyvocab.training.superwords import Boundless, SuperBPE
 
-__all__ = ["Both", "both_counts", "count_both", "learn_across"]
+__all__ = ["Both", "both_counts", "count_both", "encode_across", "learn_across"]
 
 _BATCH = 1 << 18  # chunks are handed to the core so many at a time
 
 _log = logging.getLogger(__name__)
 
 
-def learn_across(
+def encode_across(
     first: _core._Learnt,
     counts: Counts,
-    options: TrainOptions,
     plan: Plan,
     *,
     unit: Literal["chunks", "runs"],
-    veto: Veto | None,
-    max_merges: int | None = None,
     progress: Progress | None = None,
-) -> _core._Learnt:
-    """Return what the second stage learnt: its merges, and all tokens.
+) -> _core.Sequences:
+    """Return chunks, or runs of pretokens, as sequences of the first stage's tokens.
 
     Args:
         first: What the first stage learnt.
-        counts: Chunks, or runs of pretokens.
-        options: What is learnt.
+        counts: Chunks, or runs of pretokens; not needed once this has returned.
         plan: Threads, and the memory of the encoded sequences; more goes to files.
         unit: What is counted.
-        veto: Tokens that may not be learnt.
-        max_merges: Ends at so many merges, and not at `options.vocab_size`.
-        progress: Told "encoding", then "merging".
+        progress: Told "encoding".
     """
     merges, _, data, offsets, _ = first
     sequences = _core.Sequences(
@@ -70,7 +64,29 @@ def learn_across(
         )
         if progress is not None:
             progress("encoding", end, len(counts))
-    wanted = options.vocab_size - (len(offsets) - 1) if max_merges is None else max_merges
+    return sequences
+
+
+def learn_across(
+    first: _core._Learnt,
+    sequences: _core.Sequences,
+    options: TrainOptions,
+    *,
+    veto: Veto | None,
+    max_merges: int | None = None,
+    progress: Progress | None = None,
+) -> _core._Learnt:
+    """Return what the second stage learnt: its merges, and all tokens.
+
+    Args:
+        first: What the first stage learnt.
+        sequences: What :func:`encode_across` made.
+        options: What is learnt.
+        veto: Tokens that may not be learnt.
+        max_merges: Ends at so many merges, and not at `options.vocab_size`.
+        progress: Told "merging".
+    """
+    wanted = options.vocab_size - (len(first[3]) - 1) if max_merges is None else max_merges
     with watched(progress, wanted) as watch:
         learnt, (least, kept, positions, rounds) = sequences.learn(
             vocab_size=None if max_merges is not None else options.vocab_size,
@@ -83,10 +99,9 @@ def learn_across(
             progress=watch,
         )
     _log.info(
-        "%d tokens in %s; cut where two are together under %d times: %d tokens in %d sequences, "
+        "%d tokens; cut where two are together under %d times: %d tokens in %d sequences, "
         "%d rounds",
         sequences.positions,
-        unit,
         least,
         positions,
         kept,

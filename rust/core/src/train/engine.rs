@@ -325,13 +325,13 @@ impl Engine {
             for (count, &listed) in counts.iter_mut().zip(&self.pool[at..at + batch]) {
                 *count = self.layout.count_at(listed as usize);
             }
-            for number in 0..batch {
+            for (number, &count) in counts[..batch].iter().enumerate() {
                 let first = self.pool[at + number] as usize;
                 if self.layout.token_at(first) == Some(left)
                     && let Some((second, token)) = self.layout.next(first)
                     && token == right
                 {
-                    self.join(first, second, product, counts[number]);
+                    self.join(first, second, product, count);
                 }
             }
             at += batch;

@@ -100,7 +100,7 @@ pub fn train_parity(
     if parity.global_merges > 0 && all.is_none() {
         return Err(Error::value("parity.global_merges", "no words of all languages together", "give them"));
     }
-    if !(parity.share >= 1.0) {
+    if parity.share.is_nan() || parity.share < 1.0 {
         let fix = "at 1, every language has its equal part at most";
         return Err(Error::value("parity.share", format!("{} is below 1", parity.share), fix));
     }
@@ -123,7 +123,7 @@ pub fn train_parity(
     };
     let mut sides = Vec::with_capacity(languages.len());
     for (number, language) in languages.into_iter().enumerate() {
-        if !(language.size > 0.0 && language.size.is_finite()) {
+        if !language.size.is_finite() || language.size <= 0.0 {
             let found = format!("the size {} of language {number}", language.size);
             return Err(Error::value("parity.sizes", found, "sizes are positive"));
         }
