@@ -346,7 +346,7 @@ class Sequences:
         unit: str,
         spill_folder: str,
         threads: int = 2,
-        memory_bytes: int = 1073741824,
+        memory_bytes: int = ...,
     ) -> Sequences: ...
     def add(
         self, data: NDArray[np.uint8], offsets: NDArray[np.int64], counts: NDArray[np.uint64]

@@ -19,6 +19,9 @@ use crate::training::{Learnt, TrainProgress, Veto, learnt, max_length, tokens, t
 /// What was learnt; then the bound of the cuts, the sequences and tokens left, and how often the cuts were made.
 type LearntSequences<'py> = (Learnt<'py>, (u64, usize, usize, usize));
 
+/// Ids end to end, and where each row begins.
+type Ragged<'py> = (Bound<'py, PyArray1<TokenId>>, Bound<'py, PyArray1<i64>>);
+
 #[pyclass(frozen, module = "anyvocab._core")]
 pub(crate) struct Sequences(Mutex<superwords::Sequences>);
 
@@ -137,11 +140,7 @@ impl BoundlessEncoder {
         .map(Self)
     }
 
-    fn encode_batch<'py>(
-        &self,
-        py: Python<'py>,
-        texts: Vec<PyBackedBytes>,
-    ) -> PyResult<(Bound<'py, PyArray1<TokenId>>, Bound<'py, PyArray1<i64>>)> {
+    fn encode_batch<'py>(&self, py: Python<'py>, texts: Vec<PyBackedBytes>) -> PyResult<Ragged<'py>> {
         let views: Vec<&[u8]> = texts.iter().map(AsRef::as_ref).collect();
         let cancel = Cancel::default();
         let (ids, offsets) = door::long(py, &cancel, || self.0.encode_batch(&views, &cancel))?;

@@ -222,6 +222,7 @@ pub(crate) fn train_sequences<'py>(
 }
 
 /// As `Learnt`, then the number of the language that chose each merge (-1 for all), and the tokens of each at the end.
+type Slices<'a> = (&'a [u8], &'a [i64], &'a [u64]);
 type LearntParity<'py> = (Learnt<'py>, Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f64>>);
 
 #[pyfunction]
@@ -247,7 +248,7 @@ pub(crate) fn train_parity<'py>(
     veto: Option<&Veto>,
     progress: Option<&TrainProgress>,
 ) -> PyResult<LearntParity<'py>> {
-    fn views<'a>(words: &'a [Words<'_>]) -> PyResult<Vec<(&'a [u8], &'a [i64], &'a [u64])>> {
+    fn views<'a>(words: &'a [Words<'_>]) -> PyResult<Vec<Slices<'a>>> {
         words.iter().map(|w| Ok((w.0.as_slice()?, w.1.as_slice()?, w.2.as_slice()?))).collect()
     }
     let measured_words = measured.unwrap_or_default();
@@ -270,8 +271,7 @@ pub(crate) fn train_parity<'py>(
         let views = own.iter().chain(&texts).chain(&all).map(|w| WordsView::new(w.0, w.1, w.2));
         let alphabet = words::joint_alphabet(&alphabet, views)?;
         check_vocabulary(&specials, &alphabet, vocab_size)?;
-        let trainer =
-            |w: &(&[u8], &[i64], &[u64])| byte_trainer(WordsView::new(w.0, w.1, w.2)?, specials.len(), &alphabet);
+        let trainer = |w: &Slices<'_>| byte_trainer(WordsView::new(w.0, w.1, w.2)?, specials.len(), &alphabet);
         let mut languages = Vec::with_capacity(own.len());
         for (number, words) in own.iter().enumerate() {
             let measured = texts.get(number).map(&trainer).transpose()?;
