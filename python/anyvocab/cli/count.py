@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from anyvocab.cli.learning_options import NormalizerOption
 from anyvocab.cli.output import ExitCode, JsonOption, Output, printable
 from anyvocab.cli.progress import ProgressLine
 
@@ -81,10 +82,7 @@ def command(
     pattern: Annotated[
         str, typer.Option(help="A known pattern's name, a regular expression, or none.")
     ] = "llama3",
-    normalizer: Annotated[
-        str | None,
-        typer.Option(help="nfc, nfd, nfkc, nfkd or lowercase.", show_default=False),
-    ] = None,
+    normalizer: NormalizerOption = None,
     jsonl_field: Annotated[
         str, typer.Option(help="The member or column that holds a record's text.")
     ] = "text",

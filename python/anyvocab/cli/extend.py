@@ -25,6 +25,14 @@ from anyvocab.cli.corpus_options import (
     weights_of,
 )
 from anyvocab.cli.count import places, size
+from anyvocab.cli.learning_options import (
+    MaxDigitsOption,
+    MaxTokenBytesOption,
+    MaxWordsOption,
+    MinFrequencyOption,
+    OneScriptOption,
+    VetoOption,
+)
 from anyvocab.cli.output import ExitCode, JsonOption, Output, SourceArgument, printable
 from anyvocab.cli.progress import ProgressLine
 from anyvocab.cli.train import load_shards
@@ -42,27 +50,12 @@ def command(
     ],
     files: FilesArgument = None,
     from_counts: CountsOption = None,
-    min_frequency: Annotated[
-        int, typer.Option(min=0, help="Pairs that occur less often are not merged.")
-    ] = 2,
-    max_token_bytes: Annotated[
-        int | None, typer.Option(min=1, help="The longest token.", show_default=False)
-    ] = None,
-    max_words: Annotated[
-        int | None, typer.Option(min=1, help="Most words of a token.", show_default=False)
-    ] = None,
-    max_digits: Annotated[
-        int | None, typer.Option(min=0, help="Most digits of a token.", show_default=False)
-    ] = None,
-    one_script: Annotated[
-        bool, typer.Option("--one-script", help="No token with letters of two scripts.")
-    ] = False,
-    veto: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REGEX", help="No token with a match of this pattern.", show_default=False
-        ),
-    ] = None,
+    min_frequency: MinFrequencyOption = 2,
+    max_token_bytes: MaxTokenBytesOption = None,
+    max_words: MaxWordsOption = None,
+    max_digits: MaxDigitsOption = None,
+    one_script: OneScriptOption = False,
+    veto: VetoOption = None,
     jsonl_field: FieldOption = "text",
     documents: DocumentsOption = "file",
     weight: WeightOption = None,

@@ -19,6 +19,7 @@ from anyvocab.cli.corpus_options import (
     weights_of,
 )
 from anyvocab.cli.count import places, size
+from anyvocab.cli.learning_options import MinFrequencyOption, NormalizerOption
 from anyvocab.cli.output import ExitCode, JsonOption, Output, printable
 from anyvocab.cli.progress import ProgressLine
 
@@ -51,12 +52,8 @@ def command(
         float, typer.Option(help="Share of the documents that is encoded and not counted.")
     ] = 0.02,
     pattern: Annotated[str, typer.Option(help="The pattern of words.")] = "llama3",
-    normalizer: Annotated[
-        str | None, typer.Option(help="nfc, nfd, nfkc, nfkd or lowercase.", show_default=False)
-    ] = None,
-    min_frequency: Annotated[
-        int, typer.Option(min=0, help="Pairs that occur less often are not merged.")
-    ] = 2,
+    normalizer: NormalizerOption = None,
+    min_frequency: MinFrequencyOption = 2,
     jsonl_field: FieldOption = "text",
     documents: DocumentsOption = "file",
     weight: WeightOption = None,

@@ -25,6 +25,15 @@ from anyvocab.cli.corpus_options import (
     weights_of,
 )
 from anyvocab.cli.count import places, size
+from anyvocab.cli.learning_options import (
+    MaxDigitsOption,
+    MaxTokenBytesOption,
+    MaxWordsOption,
+    MinFrequencyOption,
+    NormalizerOption,
+    OneScriptOption,
+    VetoOption,
+)
 from anyvocab.cli.output import ExitCode, JsonOption, Output, TextsOption, printable
 from anyvocab.cli.progress import ProgressLine
 
@@ -56,14 +65,9 @@ def command(
             show_default=False,
         ),
     ] = None,
-    normalizer: Annotated[
-        str | None,
-        typer.Option(help="nfc, nfd, nfkc, nfkd or lowercase.", show_default=False),
-    ] = None,
+    normalizer: NormalizerOption = None,
     from_counts: CountsOption = None,
-    min_frequency: Annotated[
-        int, typer.Option(min=0, help="Pairs that occur less often are not merged.")
-    ] = 2,
+    min_frequency: MinFrequencyOption = 2,
     special: Annotated[
         list[str] | None,
         typer.Option(
@@ -81,24 +85,11 @@ def command(
     alphabet: Annotated[
         str, typer.Option(metavar="bytes|seen", help="All 256 bytes, or those of the corpus.")
     ] = "bytes",
-    max_token_bytes: Annotated[
-        int | None, typer.Option(min=1, help="The longest token.", show_default=False)
-    ] = None,
-    max_words: Annotated[
-        int | None, typer.Option(min=1, help="Most words of a token.", show_default=False)
-    ] = None,
-    max_digits: Annotated[
-        int | None, typer.Option(min=0, help="Most digits of a token.", show_default=False)
-    ] = None,
-    one_script: Annotated[
-        bool, typer.Option("--one-script", help="No token with letters of two scripts.")
-    ] = False,
-    veto: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REGEX", help="No token with a match of this pattern.", show_default=False
-        ),
-    ] = None,
+    max_token_bytes: MaxTokenBytesOption = None,
+    max_words: MaxWordsOption = None,
+    max_digits: MaxDigitsOption = None,
+    one_script: OneScriptOption = False,
+    veto: VetoOption = None,
     superwords: Annotated[
         str | None,
         typer.Option(

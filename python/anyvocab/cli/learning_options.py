@@ -1,0 +1,42 @@
+"""Options of commands that learn tokens: what may become one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "MaxDigitsOption",
+    "MaxTokenBytesOption",
+    "MaxWordsOption",
+    "MinFrequencyOption",
+    "NormalizerOption",
+    "OneScriptOption",
+    "VetoOption",
+]
+
+MinFrequencyOption = Annotated[
+    int, typer.Option(min=0, help="Pairs that occur less often are not merged.")
+]
+MaxTokenBytesOption = Annotated[
+    int | None, typer.Option(min=1, help="The longest token.", show_default=False)
+]
+MaxWordsOption = Annotated[
+    int | None, typer.Option(min=1, help="Most words of a token.", show_default=False)
+]
+MaxDigitsOption = Annotated[
+    int | None, typer.Option(min=0, help="Most digits of a token.", show_default=False)
+]
+OneScriptOption = Annotated[
+    bool, typer.Option("--one-script", help="No token with letters of two scripts.")
+]
+VetoOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REGEX", help="No token with a match of this pattern.", show_default=False
+    ),
+]
+NormalizerOption = Annotated[
+    str | None, typer.Option(help="nfc, nfd, nfkc, nfkd or lowercase.", show_default=False)
+]
