@@ -35,7 +35,8 @@ def refuse_export() -> errors.UnsupportedTokenizer:
         "supermerges apply to whole pretokens alone, which no tokenizer.json says",
         field="superwords",
         fix='use Boundless(export="superbpe"), --export-as superbpe, for the nearest form, whose '
-        "ids differ in part, or anyvocab.training.boundless.train_boundless for the tokenizer itself",
+        "ids differ in part, or anyvocab.training.boundless.train_boundless for the "
+        "tokenizer itself",
     )
 
 
