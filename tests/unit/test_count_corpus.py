@@ -97,7 +97,10 @@ def test_zstd_is_unpacked_or_its_extra_named(tmp_path: Path) -> None:
             counted(path)
         return
     assert counted(path) == AB
-    path.write_bytes(path.read_bytes()[:-3])
+    frame = path.read_bytes()
+    path.write_bytes(frame + frame)  # a file may have several frames
+    assert counted(path) == counted(iter([b"a ba b"]))
+    path.write_bytes(frame[:-3])
     with pytest.raises(av.StorageError, match=r"a\.txt\.zst"):
         counted(path)
 

@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
@@ -88,15 +88,52 @@ def _zstd(path: Path) -> Iterator[IO[bytes]]:
             extra="train",
             otherwise=", or unpack the file",
         ) from None
-    unpacker = zstandard.ZstdDecompressor()
     try:
         with path.open("rb") as packed:
             yield io.BufferedReader(
-                unpacker.stream_reader(packed, read_across_frames=True),  # type: ignore[arg-type,unused-ignore]
-                1 << 20,
+                _Frames(packed, zstandard.ZstdDecompressor().decompressobj), 1 << 20
             )
     except zstandard.ZstdError as error:
         raise unreadable(path, f"cannot be unpacked: {error}") from None
+
+
+class _Frames(io.RawIOBase):
+    """The text of zstd frames; zstandard's own reader takes a file that is cut off for a whole one.
+
+    Args:
+        packed: The file.
+        make: Makes what unpacks one frame.
+    """
+
+    def __init__(self, packed: IO[bytes], make: Callable[[], Any]) -> None:
+        self._packed = packed
+        self._make = make
+        self._frame: Any = None
+        self._ready = memoryview(b"")
+        self._rest = b""
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill `buffer` as far as there is text, and return how far."""
+        while not self._ready:
+            chunk = self._rest or self._packed.read(1 << 17)
+            if not chunk:
+                if self._frame is not None:
+                    raise EOFError("it ends inside a frame")
+                return 0
+            if self._frame is None:
+                self._frame = self._make()
+            self._ready = memoryview(self._frame.decompress(chunk))
+            self._rest = b""
+            if self._frame.eof:
+                self._rest, self._frame = self._frame.unused_data, None
+        size = min(len(buffer), len(self._ready))
+        buffer[:size] = self._ready[:size]
+        self._ready = self._ready[size:]
+        return size
 
 
 def blocks(path: Path, size: int) -> Iterator[bytes]:
