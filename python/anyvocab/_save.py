@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from anyvocab.roles import Declarations
     from anyvocab.tokenizer import Tokenizer
 
-__all__ = ["MANIFEST", "save"]
+__all__ = ["MANIFEST", "check_place", "save"]
 
 MANIFEST = "anyvocab.json"
 FORMAT_VERSION = 1
@@ -64,6 +64,17 @@ def save(
         write_atomically(path / name, data)
     write_atomically(path / MANIFEST, _manifest(tokenizer, files))
     return path
+
+
+def check_place(
+    folder: str | os.PathLike[str], *, existing: Literal["refuse", "replace"] = "refuse"
+) -> None:
+    """Refuse a folder that a tokenizer cannot be written into, before hours of work are lost on it.
+
+    Raises:
+        OutputExists: It holds what would be overwritten, or would contradict.
+    """
+    _check(Path(folder), ["tokenizer.json", "tokenizer_config.json", MANIFEST], existing)
 
 
 def _check(folder: Path, names: list[str], existing: str) -> None:

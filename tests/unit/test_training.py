@@ -367,6 +367,39 @@ def test_train_writes_a_tokenizer_that_loads(
     assert main(["train", str(text_file), "--out", str(out), *options, "--replace"]) == 0
 
 
+def test_what_can_be_refused_is_refused_before_the_work(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(*_: object, **__: object) -> None:
+        raise AssertionError("the corpus was read")
+
+    monkeypatch.setattr("anyvocab.training.bpe.train_corpus", work)
+    monkeypatch.setattr("anyvocab.training.bpe.counts_of", work)
+    text, out, page = str(text_file), str(tmp_path / "new"), str(tmp_path / "page.html")
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "tokenizer.json").write_text("{}")
+    learn = ["extend", "pico:code-4k", text, "--tokens", "5", "--out"]
+    assert main(["train", text, "--out", str(tmp_path / "old")]) == 1
+    assert main([*learn, str(tmp_path / "old")]) == 1
+    for wrong in (
+        ["--report", page, "--text", str(tmp_path / "none.txt")],
+        ["--report", page, "--against", str(tmp_path / "none")],
+    ):
+        assert main(["train", text, "--out", out, *wrong]) == 1
+    assert main(["train", text, "--out", out, "--report", str(tmp_path / "no" / "p.html")]) == 2
+
+
+def test_train_writes_a_page_about_its_tokenizer(text_file: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    judged = ["--report", str(page), "--text", str(text_file), "--against", "pico=pico:code-4k"]
+    size = ["--vocab-size", "275"]
+    assert main(["train", str(text_file), "--out", str(tmp_path / "mine"), *size, *judged]) == 0
+    html = page.read_text("utf-8")
+    assert "<title>mine and pico</title>" in html
+    count = len(av.Tokenizer.load(tmp_path / "mine").encode(TEXT))
+    assert f"{len(TEXT.encode()) / count:.2f}" in html
+
+
 def test_train_from_counts_and_extend(
     text_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -73,6 +73,7 @@ def command(
     is read back first; exit code 3 when ids differ.
     """
     from anyvocab import errors
+    from anyvocab._save import check_place
     from anyvocab.tokenizer import Tokenizer
     from anyvocab.training.bpe import counts_of
     from anyvocab.training.export import save_verified
@@ -82,6 +83,8 @@ def command(
     if bool(files) == bool(from_counts):
         raise typer.BadParameter("give FILES, or --from-counts SHARD")
     output = Output(json=json)
+    existing: Literal["refuse", "replace"] = "replace" if replace else "refuse"
+    check_place(out, existing=existing)
     rules = Veto(max_words=max_words, max_digits=max_digits, one_script=one_script, pattern=veto)
     started = time.perf_counter()
     source = Tokenizer.load(tokenizer)
@@ -113,9 +116,7 @@ def command(
     finally:
         progress.end()
     try:
-        checked = save_verified(
-            extended.tokenizer, out, extended.sample, existing="replace" if replace else "refuse"
-        )
+        checked = save_verified(extended.tokenizer, out, extended.sample, existing=existing)
     except errors.VerificationFailed as error:
         output.error(error)
         return ExitCode.VERIFICATION_FAILED

@@ -38,9 +38,10 @@ from anyvocab.cli.output import ExitCode, JsonOption, Output, TextsOption, print
 from anyvocab.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anyvocab import Tokenizer
+    from anyvocab.evaluate import Domain
     from anyvocab.training.bpe import Trained
     from anyvocab.training.counts import Counts
     from anyvocab.training.export import Verification
@@ -160,6 +161,7 @@ def command(
     back first, here and by `tokenizers` where it is installed; exit code 3 when ids differ.
     """
     from anyvocab import errors
+    from anyvocab._save import check_place
     from anyvocab.training.bpe import DEFAULT_PATTERN, train_corpus
     from anyvocab.training.counting import Plan
     from anyvocab.training.export import save_verified
@@ -197,6 +199,10 @@ def command(
         threads=threads,
         memory_bytes=size(memory),
     )
+    existing: Literal["refuse", "replace"] = "replace" if replace else "refuse"
+    # What can be refused is refused before the work.
+    check_place(out, existing=existing)
+    beside = None if report is None else opened(report, text or [], against or [], jsonl_field)
     started = time.perf_counter()
     progress = ProgressLine(output)
     try:
@@ -217,16 +223,26 @@ def command(
     finally:
         progress.end()
     try:
-        checked = save_verified(
-            trained.tokenizer, out, trained.sample, existing="replace" if replace else "refuse"
-        )
+        checked = save_verified(trained.tokenizer, out, trained.sample, existing=existing)
     except errors.VerificationFailed as error:
         output.error(error)
         return ExitCode.VERIFICATION_FAILED
     _report(output, trained, options, checked, out, time.perf_counter() - started)
-    if report is not None:
-        judge(output, trained.tokenizer, out.name, report, text or [], against or [], jsonl_field)
+    if report is not None and beside is not None:
+        judge(output, trained.tokenizer, out.name, report, *beside)
     return ExitCode.DONE
+
+
+def opened(
+    page: Path, texts: Sequence[str], against: Sequence[str], field: str
+) -> tuple[list[Domain], dict[str, Tokenizer]]:
+    """Return what a page about a tokenizer needs: the texts, and the tokenizers beside it."""
+    from anyvocab.cli.compare import opened_by_name, texts_of
+    from anyvocab.report.sample import SAMPLE
+
+    if not page.absolute().parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {page.parent}", param_hint="--report")
+    return texts_of(texts, SAMPLE, field, None), opened_by_name(against, None)
 
 
 def judge(
@@ -234,22 +250,19 @@ def judge(
     tokenizer: Tokenizer,
     name: str,
     page: Path,
-    texts: Sequence[str],
-    against: Sequence[str],
-    field: str,
+    texts: Sequence[Domain],
+    beside: Mapping[str, Tokenizer],
 ) -> None:
     """Write a page about a tokenizer, measured on texts that it was not trained on."""
-    from anyvocab.cli.compare import opened_by_name, texts_of
-    from anyvocab.report.sample import SAMPLE
     from anyvocab.report.tokenizer_report import tokenizer_report
 
     progress = ProgressLine(output)
     try:
         made = tokenizer_report(
             tokenizer,
-            texts_of(texts, SAMPLE, field, None),
+            texts,
             name=name,
-            baselines=opened_by_name(against, None),
+            baselines=beside,
             progress=lambda one, step, done, total: progress(f"{one}: {step}", done, total),
         )
     finally:
