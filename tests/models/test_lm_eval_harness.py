@@ -198,8 +198,10 @@ def test_the_command_runs_tasks_of_a_folder(
     [
         (["--harness", "no_such_task_anywhere"], "no_such_task_anywhere"),
         (["--harness", "arc_easy", "--text", "README.md"], "--text"),
+        (["--harness", "arc_easy", "--limit", "100"], "--limit"),
+        (["--text", "README.md", "--examples", "3"], "--harness"),
     ],
-    ids=["task", "text"],
+    ids=["task", "text", "bytes", "no task"],
 )
 def test_the_command_names_what_it_cannot_run(
     harness: Any, options: list[str], named: str, capsys: pytest.CaptureFixture[str]

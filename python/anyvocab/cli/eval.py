@@ -115,9 +115,10 @@ def command(
     if harness:
         from anyvocab.cli.harness import run
 
-        if text or against or html:
+        if text or against or html or limit or window or stride:
             raise typer.BadParameter(
-                "tasks bring texts of their own: leave --text, --against and --html out",
+                "tasks bring texts of their own: leave --text, --against, --html, --limit, "
+                "--window and --stride out",
                 param_hint="--harness",
             )
         return run(
@@ -132,6 +133,10 @@ def command(
             seed=seed,
             device=device,
             dtype=dtype,
+        )
+    if task_files or examples or shots is not None or law != "local":
+        raise typer.BadParameter(
+            "--task-files, --examples, --shots and --law are for tasks: give --harness TASK"
         )
     from anyvocab.evaluate import Bootstrap, Sampling, evaluate_models, read_domains
 
