@@ -272,3 +272,18 @@ pub struct AddedToken {
     /// Whether it is a special token: one that decoding may leave out.
     pub special: bool,
 }
+
+impl AddedToken {
+    /// A special token that is found wherever its text stands, as it stands.
+    pub fn special(id: TokenId, content: impl Into<String>) -> Self {
+        Self {
+            id,
+            content: content.into(),
+            single_word: false,
+            lstrip: false,
+            rstrip: false,
+            normalized: false,
+            special: true,
+        }
+    }
+}

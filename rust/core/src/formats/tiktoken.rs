@@ -239,15 +239,7 @@ fn specials(
             let found = format!("{content:?} with the id {id}: the text or the id is there twice");
             return Err(Error::format(field, found, "keep one of them"));
         }
-        added.push(AddedToken {
-            id: *id,
-            content: content.clone(),
-            single_word: false,
-            lstrip: false,
-            rstrip: false,
-            normalized: false,
-            special: true,
-        });
+        added.push(AddedToken::special(*id, content.clone()));
     }
     added.sort_by_key(|t| t.id);
     Ok(added)

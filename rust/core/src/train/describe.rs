@@ -82,15 +82,7 @@ pub fn byte_level_bpe(
         vocab.push(spelling.as_bytes(), id);
     }
     let merges = (0..).zip(merges).map(|(rank, &(left, right, product))| Merge { left, right, product, rank });
-    let added_tokens = (0..).zip(specials).map(|(id, content)| AddedToken {
-        id,
-        content: content.clone(),
-        single_word: false,
-        lstrip: false,
-        rstrip: false,
-        normalized: false,
-        special: true,
-    });
+    let added_tokens = (0..).zip(specials).map(|(id, content)| AddedToken::special(id, content.clone()));
     let byte_level = Decoder::ByteLevel;
     Ok(Description {
         source: Source::TokenizerJson,

@@ -134,15 +134,8 @@ impl<'a> Tokens<'a> {
     fn added(&self) -> Vec<AddedToken> {
         let added = |(id, kind): (TokenId, &PieceType)| {
             let special = matches!(kind, PieceType::Control | PieceType::Unknown);
-            (special || *kind == PieceType::UserDefined).then(|| AddedToken {
-                id,
-                content: self.texts[id as usize].to_string(),
-                single_word: false,
-                lstrip: false,
-                rstrip: false,
-                normalized: false,
-                special,
-            })
+            (special || *kind == PieceType::UserDefined)
+                .then(|| AddedToken { special, ..AddedToken::special(id, self.texts[id as usize].to_string()) })
         };
         (0u32..).zip(&self.kinds).filter_map(added).collect()
     }
