@@ -19,6 +19,7 @@ use std::collections::{BTreeSet, BinaryHeap};
 use hashbrown::HashMap;
 
 use super::layout::{Layout, MAX_SLOTS};
+use super::length::MaxLength;
 use super::pairs::{PairCounts, key_of, pair_of};
 use super::tokens::Tokens;
 use crate::error::Result;
@@ -81,29 +82,6 @@ struct Step {
     groups: Vec<Group>,
     /// (group, place of the left token), in the order of the text.
     places: Vec<(u32, u32)>,
-}
-
-/// The longest tokens that merges may make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum MaxLength {
-    /// Any length.
-    #[default]
-    None,
-    /// Tokens of at most so many bytes.
-    Bytes(usize),
-    /// `max_token_length` of `tokenizers`: tokens *shorter* than so many characters, of the byte alphabet, that is bytes;
-    /// two symbols of the alphabet may always merge.
-    HuggingFace(usize),
-}
-
-impl MaxLength {
-    fn allows(self, bytes: usize) -> bool {
-        match self {
-            Self::None => true,
-            Self::Bytes(most) => bytes <= most,
-            Self::HuggingFace(bound) => bytes == 2 || bytes < bound,
-        }
-    }
 }
 
 /// See the module.

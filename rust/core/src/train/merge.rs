@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::ids::TokenId;
 use crate::pipeline::Cancel;
 
-pub use super::engine::MaxLength;
+pub use super::length::MaxLength;
 
 /// A merge that was learnt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,6 +15,7 @@ mod engine;
 pub mod extend;
 mod kway;
 mod layout;
+mod length;
 pub mod merge;
 mod pairs;
 pub mod parity;

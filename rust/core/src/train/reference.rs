@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::engine::MaxLength;
+use super::length::MaxLength;
 use super::merge::LearntMerge;
 use super::tokens::Tokens;
 use crate::error::Result;
