@@ -462,6 +462,8 @@ def test_train_takes_shards_of_both_stages(
     out = tmp_path / "out"
     options = ["--vocab-size", "330", "--superwords", "superbpe", "--out", str(out)]
     assert run(["train", *given, *options]) == 0
-    assert run(["train", *given[:2], *options]) == 2
+    other = [*options[:-1], str(tmp_path / "other")]
+    assert run(["train", *given[:2], *other]) == 2
+    assert not (tmp_path / "other").exists()
     expected = learn("superbpe", vocab_size=330).tokenizer
     assert av.Tokenizer.load(out).to_json() == expected.to_json()
