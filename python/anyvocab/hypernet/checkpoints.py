@@ -1,0 +1,128 @@
+"""Checkpoints of a training: the network, the optimizer's state, where the run stands."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from anyvocab import _core, errors
+
+if TYPE_CHECKING:
+    from anyvocab.hypernet.fit import Trainer
+
+__all__ = ["CHECKPOINT", "Checkpoints", "Progress"]
+
+CHECKPOINT = "checkpoint.safetensors"
+FORMAT_VERSION = 1
+_META = "anyvocab"
+
+
+@dataclass
+class Progress:
+    """Where a run stands."""
+
+    step: int = 0
+    tokens: int = 0  # scored targets
+    seconds: float = 0.0  # of training
+
+
+class Checkpoints:
+    """A run's checkpoint file.
+
+    Attributes:
+        folder: Where it lies.
+    """
+
+    def __init__(self, folder: Path, trainer: Trainer) -> None:
+        self.folder, self._trainer = folder, trainer
+
+    def identity(self) -> str:
+        """Return what a checkpoint must have been made for: model, corpus, shape and options."""
+        trainer = self._trainer
+        options = asdict(trainer.options)
+        # What may change between the parts of a run.
+        for name in ("steps", "minutes", "checkpoint_seconds", "log_every", "measure_every"):
+            options.pop(name)
+        found = hashlib.sha256()
+        for part in trainer.texts.parts:
+            found.update(part.name.encode() + b"\0" + hashlib.sha256(part.data).digest())
+        for matrix in trainer.body.rows.sides:
+            found.update(matrix[:64].float().cpu().numpy().tobytes())
+        told = {"options": options, "network": trainer.config.to_dict()}
+        found.update(json.dumps(told, sort_keys=True, default=str).encode())
+        return found.hexdigest()
+
+    def save(self) -> None:
+        """Write the checkpoint: a temporary file, fsync, rename."""
+        trainer = self._trainer
+        tensors = {f"network.{n}": t for n, t in trainer.network.state_dict().items()}
+        state = trainer.optimizer.state_dict()["state"]
+        for at, kept in state.items():
+            for name, tensor in kept.items():
+                tensors[f"optimizer.{at}.{name}"] = torch.as_tensor(tensor)
+        meta = {
+            "anyvocab_version": _core.__version__,
+            "format_version": FORMAT_VERSION,
+            "identity": self.identity(),
+            "measured": [asdict(one) for one in trainer.log.measured],
+            "progress": asdict(trainer.progress),
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        target = self.folder / CHECKPOINT
+        temporary = target.with_suffix(".tmp")
+        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(whole, temporary, metadata={_META: json.dumps(meta, sort_keys=True)})
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(target)
+
+    def load(self) -> bool:
+        """Take the run up where the checkpoint stands; return whether there was one.
+
+        Raises:
+            InvalidValue: It belongs to another run, or is no checkpoint.
+        """
+        file = self.folder / CHECKPOINT
+        if not file.is_file():
+            return False
+        trainer = self._trainer
+        try:
+            with safe_open(file, framework="pt") as stored:
+                meta: dict[str, Any] = json.loads((stored.metadata() or {}).get(_META, "{}"))
+                tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError) as error:
+            raise errors.build(
+                errors.InvalidValue,
+                f"is no checkpoint: {error}",
+                field="out",
+                file=str(file),
+                fix="move it away to begin anew",
+            ) from error
+        if meta.get("format_version") != FORMAT_VERSION or meta.get("identity") != self.identity():
+            raise errors.build(
+                errors.InvalidValue,
+                "the checkpoint belongs to another model, corpus or set of options",
+                field="out",
+                file=str(file),
+                fix="give the options it was begun with, or another folder",
+            )
+        network = {n.removeprefix("network."): t for n, t in tensors.items() if n[:8] == "network."}
+        trainer.network.load_state_dict(network)
+        state: dict[int, dict[str, Any]] = {}
+        for name, tensor in tensors.items():
+            if name.startswith("optimizer."):
+                _, at, key = name.split(".", 2)
+                state.setdefault(int(at), {})[key] = tensor
+        groups = trainer.optimizer.state_dict()["param_groups"]
+        trainer.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        trainer.progress = Progress(**meta["progress"])
+        trainer.restore(meta["measured"])
+        return True

@@ -1,0 +1,153 @@
+"""Options of training a hypernetwork."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from anyvocab import errors
+
+if TYPE_CHECKING:
+    from anyvocab.hypernet.sampler import SamplerOptions
+
+__all__ = ["FitOptions", "NetworkOptions"]
+
+Backbone = Literal["frozen", "lora", "full"]
+Schedule = Literal["linear", "cosine", "constant"]
+Dtype = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The network's shape; what is None follows the model.
+
+    Attributes:
+        hidden: The width inside; the model's, at least 64, when None.
+        inner: Of the inner layers; twice `hidden` when None.
+        layers: Attention layers over pieces.
+        heads: Attention heads; one for each 64 of `hidden` when None.
+        max_pieces: Positions that are told apart, from either end.
+        surroundings: Whether tokens are told what vocabulary they are in.
+        sides: `keep`: a tied model's token has one row; `both`: one for reading, one for writing.
+    """
+
+    hidden: int | None = None
+    inner: int | None = None
+    layers: int = 2
+    heads: int | None = None
+    max_pieces: int = 8
+    surroundings: Literal["vocabulary", "none"] = "vocabulary"
+    sides: Literal["keep", "both"] = "keep"
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How a hypernetwork is trained. One of `steps` and `minutes` is the budget.
+
+    Attributes:
+        steps: Updates in all, over resumes: then a resumed run repeats an uninterrupted one.
+        minutes: Training time in all; the learning rate follows the clock.
+        texts: Texts of a step, over all ranks.
+        window: Ids of a text that are read.
+        span: Bytes of a text that is drawn.
+        rows: Rows predicted in a step: what the texts need, and others by chance; None: all.
+        lr: The highest learning rate.
+        warmup: Steps until it is reached.
+        schedule: How it falls afterwards, to `final` of it.
+        final: See `schedule`.
+        weight_decay: Of matrices; biases and norms have none.
+        clip: The gradient's norm is at most this.
+        accumulate: Parts that a step's texts are cut in, one in memory at a time.
+        lexical: Weight of the distance from the source's rows for tokens that it has.
+        alm: Weight of approximate likelihood matching with the source's own tokenization.
+        alm_temperature: See :func:`anyvocab.hypernet.losses.likelihood_matching`.
+        checkpointing: Whether activations are made anew in the backward pass.
+        backbone: What is trained beside the network: nothing, low-rank adapters, or all.
+        backbone_lr: Its learning rate.
+        dtype: Of the model and of the products; the network's weights are float32.
+        compile: `on`: torch compiles the frozen model, which takes a minute and saves half of a
+            step on a CPU.
+        seed: Of everything drawn.
+        log_every: Steps between lines of the log.
+        measure_every: Steps between measurements on held-out text; 0: only at both ends.
+        measured: Sampled tokenizers that a measurement takes.
+        checkpoint_seconds: Seconds between checkpoints.
+        network: The network's shape.
+        sampler: How tokenizers are drawn; those for the source's size when None.
+    """
+
+    steps: int | None = None
+    minutes: float | None = None
+    texts: int = 32
+    window: int = 128
+    span: int = 512
+    rows: int | None = 2048
+    lr: float = 1e-3
+    warmup: int = 100
+    schedule: Schedule = "linear"
+    final: float = 0.05
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    accumulate: int = 1
+    lexical: float = 0.1
+    alm: float = 0.0
+    alm_temperature: float = 5.0
+    checkpointing: bool = False
+    backbone: Backbone = "frozen"
+    backbone_lr: float = 3e-6
+    dtype: Dtype = "bfloat16"
+    compile: Literal["on", "off"] = "off"
+    seed: int = 0
+    log_every: int = 20
+    measure_every: int = 250
+    measured: int = 3
+    checkpoint_seconds: float = 180.0
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    sampler: SamplerOptions | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise errors.build(
+                errors.InvalidValue,
+                "give one of steps and minutes: one of them is the budget",
+                field="steps",
+                fix="minutes=60 suits a first try",
+            )
+        least: dict[str, tuple[Any, float]] = {
+            "steps": (self.steps, 1),
+            "texts": (self.texts, 1),
+            "window": (self.window, 2),
+            "span": (self.span, 2),
+            "rows": (self.rows, 1),
+            "warmup": (self.warmup, 0),
+            "accumulate": (self.accumulate, 1),
+            "lexical": (self.lexical, 0),
+            "alm": (self.alm, 0),
+            "log_every": (self.log_every, 1),
+            "measure_every": (self.measure_every, 0),
+            "measured": (self.measured, 0),
+            "final": (self.final, 0),
+        }
+        for name, (value, lowest) in least.items():
+            if value is not None and not value >= lowest:
+                raise errors.build(
+                    errors.InvalidValue, f"must be at least {lowest}, got {value}", field=name
+                )
+        for name in ("minutes", "lr", "clip", "alm_temperature", "backbone_lr"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise errors.build(errors.InvalidValue, f"must be over 0, got {value}", field=name)
+        for name, choices in (("schedule", Schedule), ("backbone", Backbone), ("dtype", Dtype)):
+            if getattr(self, name) not in get_args(choices):
+                raise errors.build(
+                    errors.InvalidValue,
+                    f"{getattr(self, name)!r} is no choice",
+                    field=name,
+                    fix=", ".join(get_args(choices)),
+                )
+        if self.texts % self.accumulate:
+            raise errors.build(
+                errors.InvalidValue,
+                f"{self.texts} texts do not come in {self.accumulate} equal parts",
+                field="accumulate",
+            )
