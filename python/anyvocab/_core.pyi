@@ -386,3 +386,55 @@ class BoundlessEncoder:
         normalizer: str | None = None,
     ) -> BoundlessEncoder: ...
     def encode_batch(self, texts: list[bytes]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]: ...
+
+@final
+class TokenizerSampler:
+    """Samples a tokenizer for every batch of texts; a distribution is (name, two parameters, low, high)."""
+
+    def __new__(
+        cls,
+        source: list[bytes],
+        *,
+        seed: int,
+        threads: int,
+        queue_batches: int,
+        max_bytes: int,
+        stride: int,
+        ends: str,
+        vocab_size: tuple[str, float, float, float, float],
+        noise: tuple[str, float, float, float, float],
+        whitespace: str,
+        patterns: list[str],
+        near_probability: float,
+        greedy_probability: float,
+    ) -> TokenizerSampler: ...
+    def step(self, texts: list[bytes]) -> SampledTokenizer: ...
+    def peek(self, texts: list[bytes], step: int) -> SampledTokenizer: ...
+    def replay(self, batches: list[list[bytes]], step: int) -> None: ...
+    def state(self) -> tuple[int, int, int]:
+        """The next step's number, the batches in the queue, the slots."""
+
+@final
+class SampledTokenizer:
+    def __len__(self) -> int: ...
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def noise(self) -> float: ...
+    @property
+    def pattern(self) -> str: ...
+    @property
+    def source_share(self) -> float: ...
+    @property
+    def is_greedy(self) -> bool: ...
+    @property
+    def step(self) -> int: ...
+    def table(self) -> tuple[bytes, NDArray[np.int64]]:
+        """All tokens in one buffer and offsets int64[n + 1]."""
+    def scores(self) -> NDArray[np.float64]: ...
+    def slots(self) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:
+        """The slot of each token and its birth: the pair is given to no other bytes."""
+    def encode_batch(
+        self, texts: list[bytes], threads: int
+    ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]: ...
+    def to_json(self) -> bytes: ...

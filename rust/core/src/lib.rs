@@ -17,6 +17,7 @@ pub mod numerics;
 mod piececache;
 pub mod pipeline;
 pub mod pretoken;
+pub mod sampler;
 pub mod train;
 pub mod trie;
 pub mod unigram;

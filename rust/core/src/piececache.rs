@@ -114,6 +114,15 @@ impl PieceCache {
         (ids[0] == NO_TOKEN).then(|| &self.list[ids[1] as usize..][..ids[2] as usize])
     }
 
+    /// Appends what was found.
+    #[inline]
+    pub(crate) fn write<const N: usize>(&self, ids: &[TokenId; N], out: &mut Vec<TokenId>) {
+        match self.listed(ids) {
+            Some(ids) => out.extend_from_slice(ids),
+            None => out.extend(ids.iter().take_while(|id| **id != NO_TOKEN)),
+        }
+    }
+
     /// The ids as an entry holds them.
     fn entry<const N: usize>(&mut self, ids: &[TokenId]) -> Ids<N> {
         let mut entry = [NO_TOKEN; N];

@@ -5,6 +5,7 @@ mod cover;
 mod door;
 mod error;
 mod incremental;
+mod sampler;
 mod superwords;
 mod tokenizer;
 mod training;
@@ -22,6 +23,8 @@ mod _core {
     use crate::cover::{CoverModel, CoverState, Sweep};
     #[pymodule_export]
     use crate::incremental::IncrementalEncoder;
+    #[pymodule_export]
+    use crate::sampler::{SampledTokenizer, TokenizerSampler};
     #[pymodule_export]
     use crate::superwords::{BoundlessEncoder, Sequences};
     #[pymodule_export]

@@ -248,7 +248,7 @@ pub(super) fn sum<const SINGLE: bool>(score: f64, before: f64) -> f64 {
 /// The bytes of the first character of `bytes`, which is not empty; a byte that is not part of a well-formed sequence is
 /// one.
 #[inline(always)]
-fn character_len(bytes: &[u8]) -> usize {
+pub(crate) fn character_len(bytes: &[u8]) -> usize {
     let next = |byte: u8| byte & 0xc0 == 0x80;
     match *bytes {
         [0..0xc2, ..] => 1,

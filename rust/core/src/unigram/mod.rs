@@ -32,6 +32,7 @@ mod tests;
 
 pub(crate) use candidates::Candidates;
 pub use encode::Scratch;
+pub(crate) use encode::character_len;
 pub(crate) use running::Running;
 
 use crate::bytetrie::ByteTrie;
