@@ -14,11 +14,11 @@ from anyvocab.hypernet.features import SurroundingsOf
 from anyvocab.hypernet.losses import IGNORED
 
 if TYPE_CHECKING:
+    from anyvocab.hypernet.sampler import SampledTokenizer, TokenizerSampler
     from numpy.typing import NDArray
     from torch import Tensor
 
     from anyvocab.hypernet.data import Texts
-    from anyvocab.hypernet.sampler import SampledTokenizer, TokenizerSampler
 
 __all__ = ["Batch", "Batcher", "Controls", "encode_windows"]
 
@@ -98,9 +98,7 @@ class _Tokens(Protocol):
     def __len__(self) -> int: ...
 
 
-def encode_windows(
-    encoded: Sequence[NDArray[np.integer]], window: int
-) -> list[NDArray[np.int64]]:
+def encode_windows(encoded: Sequence[NDArray[np.integer]], window: int) -> list[NDArray[np.int64]]:
     """Return the first `window` ids of each text; texts without any are left out."""
     return [row[:window].astype(np.int64) for row in encoded if len(row)]
 
@@ -141,7 +139,7 @@ class Batcher:
         """Fill the samplers' queues with what they hold before `step`."""
         waiting: dict[int, list[list[bytes]]] = {}
         need = {part: one.options.queue_batches for part, one in enumerate(self.samplers)}
-        taken = {part: 0 for part in need}
+        taken = dict.fromkeys(need, 0)
         for earlier in range(step):
             part, _ = self.texts.draw(earlier, 0, 1)
             taken[part] += 1
@@ -149,7 +147,9 @@ class Batcher:
         for earlier in range(step):
             part, _ = self.texts.draw(earlier, 0, 1)
             if left[part] <= need[part]:
-                waiting.setdefault(part, []).append(self.texts.draw(earlier, self.count, self.span)[1])
+                waiting.setdefault(part, []).append(
+                    self.texts.draw(earlier, self.count, self.span)[1]
+                )
             left[part] -= 1
         for part, batches in waiting.items():
             self.samplers[part].replay(batches, step=taken[part])

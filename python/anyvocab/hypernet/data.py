@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +98,9 @@ class Texts:
         """How many bytes are trained on."""
         return sum(len(part.data) for part in self.parts)
 
-    def draw(self, step: int, count: int, span: int, *, power: float = 0.3) -> tuple[int, list[bytes]]:
+    def draw(
+        self, step: int, count: int, span: int, *, power: float = 0.3
+    ) -> tuple[int, list[bytes]]:
         """Return the number of a part and spans of it, the same for the same seed and step.
 
         A span begins anywhere, at a character, and ends where its document ends at the latest.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from anyvocab.hypernet.sampler import SamplerOptions, TokenizerSampler
 
 from anyvocab import errors
 from anyvocab.hypernet.batches import Batch, Batcher, Controls
@@ -24,7 +24,6 @@ from anyvocab.hypernet.network import NetworkConfig, ResidualHypernet
 from anyvocab.hypernet.objective import objective
 from anyvocab.hypernet.options import FitOptions
 from anyvocab.hypernet.rows import Rows
-from anyvocab.hypernet.sampler import SamplerOptions, TokenizerSampler
 
 if TYPE_CHECKING:
     from anyvocab.tokenizer import Tokenizer
@@ -284,7 +283,9 @@ class Trainer:
                 recent = self.log.losses[-options.log_every :]
                 logger.info("step %d: %.4f nats", step, sum(recent) / len(recent))
             if options.measured and options.measure_every and step % options.measure_every == 0:
-                logger.info("step %d: %.4f bits per byte held out", step, self.measure().bits_per_byte)
+                logger.info(
+                    "step %d: %.4f bits per byte held out", step, self.measure().bits_per_byte
+                )
             if watch is not None:
                 watch(self)
             if time.perf_counter() - saved > options.checkpoint_seconds:

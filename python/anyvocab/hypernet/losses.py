@@ -31,7 +31,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
         shape: Shape | None,
         chunk: int,
     ) -> Tensor:
-        wanted = [hidden.requires_grad, weight.requires_grad, bias is not None and bias.requires_grad]
+        wanted = [
+            hidden.requires_grad,
+            weight.requires_grad,
+            bias is not None and bias.requires_grad,
+        ]
         kept = [
             torch.zeros_like(one, dtype=torch.float32) if want and one is not None else None
             for one, want in zip((hidden, weight, bias), wanted, strict=True)

@@ -61,7 +61,9 @@ class NetworkConfig:
         for name in ("width", "hidden", "inner", "heads", "max_pieces"):
             if getattr(self, name) < 1:
                 raise errors.build(
-                    errors.InvalidValue, f"must be at least 1, got {getattr(self, name)}", field=name
+                    errors.InvalidValue,
+                    f"must be at least 1, got {getattr(self, name)}",
+                    field=name,
                 )
         if self.layers < 0:
             raise errors.build(
