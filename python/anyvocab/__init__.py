@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from anyvocab.errors import SourceNotFound as SourceNotFound
     from anyvocab.errors import StorageError as StorageError
     from anyvocab.errors import TokenizerFormatError as TokenizerFormatError
+    from anyvocab.errors import UnsupportedHypernet as UnsupportedHypernet
     from anyvocab.errors import UnsupportedTokenizer as UnsupportedTokenizer
     from anyvocab.errors import UnsupportedWeights as UnsupportedWeights
     from anyvocab.errors import VerificationFailed as VerificationFailed
@@ -101,6 +102,7 @@ _MODULE_OF = {
     "TokenizerComparison": "anyvocab.evaluate.tokenizers",
     "TokenizerFormatError": "anyvocab.errors",
     "UnsupportedTokenizer": "anyvocab.errors",
+    "UnsupportedHypernet": "anyvocab.errors",
     "UnsupportedWeights": "anyvocab.errors",
     "VerificationFailed": "anyvocab.errors",
     "Vocabulary": "anyvocab.vocabulary",
@@ -154,6 +156,7 @@ __all__ = [
     "Tokenizer",
     "TokenizerComparison",
     "TokenizerFormatError",
+    "UnsupportedHypernet",
     "UnsupportedTokenizer",
     "UnsupportedWeights",
     "VerificationFailed",

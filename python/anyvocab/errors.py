@@ -40,6 +40,7 @@ __all__ = [
     "SourceNotFound",
     "StorageError",
     "TokenizerFormatError",
+    "UnsupportedHypernet",
     "UnsupportedTokenizer",
     "UnsupportedWeights",
     "VerificationFailed",
@@ -67,6 +68,10 @@ class WeightsFormatError(AnyvocabError, ValueError):
 
 class UnsupportedWeights(AnyvocabError):
     """A model's weights are sound, and of a kind that is not read: pickled or quantised ones."""
+
+
+class UnsupportedHypernet(AnyvocabError):
+    """A hypernetwork is sound, and of a kind that is not read: one with inter-token attention."""
 
 
 class VerificationFailed(AnyvocabError):
