@@ -16,12 +16,13 @@ Nothing is put in front of a token, nothing normalises it and no pattern cuts it
 does. A control token of the source is one piece, its own.
 
 Two things differ from the authors' code. Their rewriting misses the byte-fallback token of 0xFF
-(`range(255)`), so that byte, which is in no UTF-8 text, would get a row that nothing was trained
-on; here it gets its token's, and the appended ids stay where they were. And their merges that put
-characters together stand in the order of a Python set of strings, another one in every process; a
-released folder holds the tokenizer that was used, and :meth:`ZettTokenizer.load` reads it. Without
-one, :meth:`ZettTokenizer.from_source` puts short characters first: the ids are the same, and a
-character of which two bytes also stand together in another one may be cut otherwise.
+(`range(255)`), so that byte, which no UTF-8 text holds, gets an appended row that was trained as a
+wrong answer only; here it gets its token's, and the appended ids stay where they were. (The text
+`<0xFF>` is that token, too, as it was in training.) And their merges that put characters together
+stand in the order of a Python set of strings, another one in every process; a released folder holds
+the tokenizer that was used, and :meth:`ZettTokenizer.load` reads it. Without one,
+:meth:`ZettTokenizer.from_source` puts short characters first: the ids are the same, and a character
+of which two bytes also stand together in another one may be cut otherwise.
 """
 
 from __future__ import annotations
