@@ -22,8 +22,8 @@ class ProgressLine:
         self._said = self._started = 0.0
         self._width = 0
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        """Say how far a stage is."""
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None:
+        """Say how far a stage is, and a word about it."""
         now = time.monotonic()
         fresh = stage != self._stage
         if fresh:
@@ -35,7 +35,8 @@ class ProgressLine:
             spent = now - self._started
             left = f", {spent / done * (total - done):.0f} s left" if spent > 1 and done else ""
             share = f": {done / total:.0%}{left}" if total > 1 else ""
-            line = printable(f"{stage}{share}")[:100]
+            said = f", {note}" if note else ""
+            line = printable(f"{stage}{share}{said}")[:100]
             sys.stderr.write("\r" + line.ljust(self._width))
             sys.stderr.flush()
             self._width = len(line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -92,10 +92,6 @@ class Batch:
             if isinstance(value, torch.Tensor)
         }
         return Batch(**{**vars(self), **moved})
-
-
-class _Tokens(Protocol):
-    def __len__(self) -> int: ...
 
 
 def encode_windows(encoded: Sequence[NDArray[np.integer]], window: int) -> list[NDArray[np.int64]]:

@@ -46,6 +46,7 @@ class Texts:
         cls,
         corpus: Any,
         *,
+        field: str = "text",
         seed: int = 0,
         held_out_share: float = 0.02,
         held_out_bytes: int = 1 << 18,
@@ -55,6 +56,7 @@ class Texts:
 
         Args:
             corpus: What :func:`anyvocab.count` takes; a mapping names its parts.
+            field: The member, column or key that holds a record's text.
             seed: Of what is held out and of every draw.
             held_out_share: Share of the documents that is held out; where there are few documents,
                 the end of the longest.
@@ -65,7 +67,7 @@ class Texts:
             SourceNotFound: There is no such corpus.
             InvalidValue: There is no text in it.
         """
-        sources = sources_of(corpus)
+        sources = sources_of(corpus, field=field)
         room = max(1, limit_bytes // len(sources))
         rng = np.random.default_rng([seed, _LEFT_OUT])
         parts: list[_Part] = []
@@ -94,7 +96,7 @@ class Texts:
         return cls(tuple(parts), tuple(_some(aside, held_out_bytes, rng)), seed)
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         """How many bytes are trained on."""
         return sum(len(part.data) for part in self.parts)
 

@@ -136,10 +136,11 @@ def fit(
     options: FitOptions | None = None,
     device: str | None = None,
     threads: int = 1,
+    field: str = "text",
     texts: Texts | None = None,
     watch: Callable[[Trainer], None] | None = None,
 ) -> FitReport:
-    """Train a hypernetwork for a model and write it to a folder.
+    r"""Train a hypernetwork for a model and write it to a folder.
 
     The folder holds a checkpoint while training goes on: the same call again takes the run up
     there, and with a budget of steps repeats the losses of an uninterrupted run bit for bit (on
@@ -152,6 +153,7 @@ def fit(
         options: An hour of training when left out.
         device: Where it runs; on the CPU when left out.
         threads: Of the tokenizer sampler. torch's own threads are the caller's business.
+        field: The member, column or key that holds a record's text.
         texts: The corpus, read already; `corpus` is then not looked at.
         watch: Called with the trainer after every step.
 
@@ -164,7 +166,7 @@ def fit(
     >>> from anyvocab.hypernet.options import FitOptions, NetworkOptions
     >>> options = FitOptions(steps=2, texts=4, window=32, rows=256, measured=1,
     ...                      network=NetworkOptions(hidden=64, layers=1))
-    >>> texts = [b"def add(a, b):\\n    return a + b\\n" * 40] * 4
+    >>> texts = [b"def add(a, b):\n    return a + b\n" * 40] * 4
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     report = fit("pico:code-2k", iter(texts), folder, options=options)
     >>> report.steps
@@ -183,7 +185,7 @@ def fit(
     if not torch.cuda.is_available() and hasattr(opened.network, "set_attn_implementation"):
         # On a CPU the fused kernel's backward pass is several times slower on short windows.
         opened.network.set_attn_implementation("eager")
-    read = Texts.read(corpus, seed=chosen.seed) if texts is None else texts
+    read = Texts.read(corpus, field=field, seed=chosen.seed) if texts is None else texts
     trainer = Trainer(
         body, opened.tokenizer, read, controls, chosen, folder=folder, threads=threads
     )
