@@ -11,6 +11,7 @@ token is followed by depends on which longer tokens there are.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -23,6 +24,7 @@ from anyvocab.hypernet.rows import Rows, SourceRows
 
 __all__ = ["BYTES", "NetworkConfig", "ResidualHypernet", "Surroundings"]
 
+ROUND = 512  # positions come in multiples: kernels are made anew for every other shape
 BYTES = 256  # rows of the network's own, for bytes that the source has no token for
 Surroundings = Literal["vocabulary", "none"]
 
@@ -118,6 +120,54 @@ class NetworkConfig:
         return cls(**{**found, "languages": tuple(found.get("languages", ()))})
 
 
+@dataclass(frozen=True, eq=False)
+class _Groups:
+    """Tokens in the order of their numbers of pieces, all positions of all tokens end to end.
+
+    A token with n pieces has n + 1 positions: its pieces', then the one that is read off. Tokens
+    of as many pieces stand together, so nothing is padded and nothing is masked; and what is done
+    to every position is one product for all of them.
+
+    Attributes:
+        sizes: (tokens, pieces) of each group.
+        order: int64 (N,): the tokens in this order.
+        places: int64 (P,): which piece is at a position, -1 at those that are read off and behind
+            the last token, where a few idle positions make the number a multiple of `ROUND`.
+        read: int64 (N,): the positions that are read off.
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+    order: Tensor
+    places: Tensor
+    read: Tensor
+
+    @classmethod
+    def of(cls, pieces: Tensor) -> _Groups:
+        """Return the groups of pieces (N, L); `places` counts them in row-major order."""
+        lengths = (pieces >= 0).sum(dim=1)
+        order = torch.argsort(lengths, stable=True)
+        counts = torch.bincount(lengths).tolist()
+        sizes = tuple((count, n) for n, count in enumerate(counts) if count)
+        steps = lengths[order] + 1
+        ends = torch.cumsum(steps, dim=0)  # (N,)
+        total = int(ends[-1])
+        whole = -(-total // ROUND) * ROUND
+        token = torch.repeat_interleave(torch.arange(len(order), device=pieces.device), steps)
+        within = torch.arange(total, device=pieces.device) - (ends - steps)[token]
+        places = torch.full((whole,), -1, device=pieces.device)
+        found = order[token] * pieces.shape[1] + within
+        places[:total] = torch.where(within < lengths[order][token], found, -1)
+        return cls(sizes, order, places, ends - 1)
+
+    def split(self, x: Tensor) -> Iterator[Tensor]:
+        """Yield each group's positions of x (P, ...), as (tokens, n + 1, ...)."""
+        at = 0
+        for tokens, n in self.sizes:
+            size = tokens * (n + 1)
+            yield x[at : at + size].view(tokens, n + 1, *x.shape[1:])
+            at += size
+
+
 class _Layer(nn.Module):
     """Attention over a token's positions, then an inner layer, each added to what was there."""
 
@@ -132,17 +182,24 @@ class _Layer(nn.Module):
         self.widen = nn.Linear(h, config.inner)
         self.narrow = nn.Linear(config.inner, h)
 
-    def forward(self, x: Tensor) -> Tensor:
-        n, s, h = x.shape
-        mixed = self.mix(self.before(x)).view(n, s, 3, self.heads, h // self.heads)
-        query, key, value = mixed.permute(2, 0, 3, 1, 4)  # each (N, heads, S, h / heads)
-        # A handful of positions: kernels made for long sequences are many times slower here.
-        scores = query.mul((h // self.heads) ** -0.5) @ key.mT  # (N, heads, S, S)
-        seen = scores.softmax(dim=-1).to(value.dtype) @ value  # (N, heads, S, h / heads)
-        x = x + self.out(seen.transpose(1, 2).reshape(n, s, h))  # (N, S, h)
-        inner = gelu(self.widen(self.between(x)), approximate="tanh")  # (N, S, m)
-        added: Tensor = x + self.narrow(inner)  # (N, S, h)
+    def forward(self, x: Tensor, groups: _Groups) -> Tensor:
+        size, h = x.shape
+        mixed = self.mix(self.before(x)).view(size, 3, self.heads, h // self.heads)
+        seen = [self._attend(one.float()) for one in groups.split(mixed)]
+        seen.append(x.new_zeros(size - sum(map(len, seen)), h))
+        x = x + self.out(torch.cat(seen))  # (P, h)
+        inner = gelu(self.widen(self.between(x)), approximate="tanh")  # (P, m)
+        added: Tensor = x + self.narrow(inner)  # (P, h)
         return added
+
+    def _attend(self, mixed: Tensor) -> Tensor:
+        """Return what each position sees, (M (n + 1), h), of (M, n + 1, 3, heads, h / heads)."""
+        query, key, value = mixed.permute(2, 0, 3, 1, 4)  # each (M, heads, n + 1, h / heads)
+        # A handful of positions: kernels made for long sequences are many times slower here.
+        with torch.autocast(mixed.device.type, enabled=False):
+            scores = (query * query.shape[-1] ** -0.5) @ key.mT  # (M, heads, n + 1, n + 1)
+            seen = scores.softmax(dim=-1) @ value
+        return seen.transpose(1, 2).reshape(-1, query.shape[1] * query.shape[3])
 
 
 class _Head(nn.Module):
@@ -158,18 +215,22 @@ class _Head(nn.Module):
         nn.init.zeros_(self.correct.weight)
         nn.init.zeros_(self.correct.bias)
 
-    def forward(self, x: Tensor, rows: Tensor, scale: Tensor) -> Tensor:
-        """Return rows (N, D).
+    def forward(self, x: Tensor, rows: Tensor, groups: _Groups, scale: Tensor) -> Tensor:
+        """Return rows (N, D), in the groups' order.
 
         Args:
-            x: What the layers made, (N, n + 1, h); the last position is read off.
-            rows: The source's rows of the pieces, (N, n, D).
+            x: What the layers made, (P, h).
+            rows: The source's rows of the pieces, (P, D); anything at other positions.
+            groups: What stands where.
             scale: What a correction of 1 is, (D,).
         """
-        weights = self.weigh(x[:, :-1]).float().softmax(dim=1)  # (N, n, 1)
-        mean = (weights * rows).sum(dim=1)  # (N, D)
-        inner = gelu(self.widen(x[:, -1]), approximate="tanh")  # (N, m)
-        return mean + self.correct(inner).float() * scale  # (N, D)
+        weights = self.weigh(x).float()  # (P, 1)
+        parts = []
+        for weight, row in zip(groups.split(weights), groups.split(rows), strict=True):
+            share = weight[:, :-1].softmax(dim=1)  # (M, n, 1)
+            parts.append((share * row[:, :-1]).sum(dim=1))  # (M, D)
+        inner = gelu(self.widen(x[groups.read]), approximate="tanh")  # (N, m)
+        return torch.cat(parts) + self.correct(inner).float() * scale  # (N, D)
 
 
 class ResidualHypernet(nn.Module):
@@ -269,31 +330,35 @@ class ResidualHypernet(nn.Module):
         >>> bool((rows.input[0] - source.input[[3, 5]].mean(dim=0)).abs().max() < 1e-6)
         True
         """
-        lengths = (pieces >= 0).sum(dim=1)  # (N,)
-        self._check(lengths, features, language)
+        self._check(pieces, features, language)
+        groups = _Groups.of(pieces)
         used, place = torch.unique(pieces.clamp_min(0), return_inverse=True)  # (U,), (N, L)
         table = self._table(used, source)  # (U, k, D)
         seen = self.project(((table - self.centre) / self.spread).flatten(1))  # (U, h)
-        # Tokens of as many pieces go together: nothing is padded, so nothing is masked.
-        order, parts = [], []
-        for n in torch.unique(lengths).tolist():
-            chosen = (lengths == n).nonzero()[:, 0]  # (M,)
-            at = place[chosen, :n]  # (M, n)
-            x = self._positions(seen[at])  # (M, n, h)
-            last = self._readout(n, chosen, features, language)  # (M, h)
-            order.append(chosen)
-            parts.append(self._part(torch.cat((x, last[:, None]), dim=1), table[at]))
-        back = torch.empty_like(lengths)
-        back[torch.cat(order)] = torch.arange(len(back), device=back.device)
-        sides = [torch.cat([part[0][i] for part in parts])[back] for i in range(self.config.sides)]
-        bias = None if self.bias is None else torch.cat([part[1] for part in parts])[back]
+        at = place.flatten()[groups.places.clamp_min(0)]  # (P,)
+        x = seen[at] * (groups.places >= 0)[:, None]  # (P, h)
+        x = x + self._positions(groups)
+        x = x.index_add(0, groups.read, self._readout(groups, features, language).to(x.dtype))
+        for layer in self.layers:
+            x = layer(x, groups)
+        x = self.last(x)  # (P, h)
+        rows = table[at]  # (P, k, D)
+        back = torch.empty_like(groups.order)
+        back[groups.order] = torch.arange(len(back), device=back.device)
+        sides = [
+            head(x, rows[:, i], groups, self.spread[i])[back]  # type: ignore[index]
+            for i, head in enumerate(self.heads)
+        ]
+        bias = None
+        if self.bias is not None:
+            bias = self.bias(x[groups.read])[back, 0].float() + self.bias_mean
         return Rows(sides[0], sides[1] if len(sides) > 1 else None, bias)
 
-    def _check(self, lengths: Tensor, features: Tensor | None, language: Tensor | None) -> None:
-        if len(lengths) == 0 or int(lengths.min()) == 0:
+    def _check(self, pieces: Tensor, features: Tensor | None, language: Tensor | None) -> None:
+        if pieces.numel() == 0 or int(pieces[:, 0].min()) < 0:
             raise errors.build(
                 errors.InvalidValue,
-                "there is no token" if len(lengths) == 0 else "a token has no piece",
+                "there is no token" if len(pieces) == 0 else "a token has no piece",
                 field="pieces",
             )
         for name, given, wanted in (
@@ -314,40 +379,29 @@ class ResidualHypernet(nn.Module):
         own = self.bytes[(used - size).clamp(0, BYTES - 1)]  # (U, k, D)
         return torch.where((used >= size)[:, None, None], own, rows.float())
 
-    def _positions(self, x: Tensor) -> Tensor:
-        n, most = x.shape[1], self.config.max_pieces - 1
-        place = torch.arange(n, device=x.device)
-        start, end = place.clamp_max(most), (n - 1 - place).clamp_max(most)
-        summed: Tensor = x + self.from_start(start) + self.from_end(end)  # (M, n, h)
-        return summed
+    def _positions(self, groups: _Groups) -> Tensor:
+        """Return what tells positions of pieces apart, (P, h); zeros elsewhere."""
+        most, device = self.config.max_pieces - 1, groups.order.device
+        parts = []
+        for tokens, n in groups.sizes:
+            place = torch.arange(n, device=device)
+            start, end = place.clamp_max(most), (n - 1 - place).clamp_max(most)
+            made = self.from_start(start) + self.from_end(end)  # (n, h)
+            made = torch.cat((made, made.new_zeros(1, made.shape[1])))
+            parts.append(made.expand(tokens, -1, -1).flatten(0, 1))
+        used = sum(map(len, parts))
+        parts.append(parts[0].new_zeros(len(groups.places) - used, parts[0].shape[1]))
+        return torch.cat(parts)
 
-    def _readout(
-        self, n: int, chosen: Tensor, features: Tensor | None, language: Tensor | None
-    ) -> Tensor:
-        """Return the position that is read off, (M, h)."""
-        length = torch.tensor(min(n, self.config.max_pieces) - 1, device=chosen.device)
-        x = (self.readout + self.length(length)).expand(len(chosen), -1)
+    def _readout(self, groups: _Groups, features: Tensor | None, language: Tensor | None) -> Tensor:
+        """Return what the positions that are read off begin with, (N, h)."""
+        most, device = self.config.max_pieces, groups.order.device
+        lengths = torch.tensor([min(n, most) - 1 for _, n in groups.sizes], device=device)
+        counts = torch.tensor([tokens for tokens, _ in groups.sizes], device=device)
+        x = self.readout + self.length(torch.repeat_interleave(lengths, counts))
         if features is not None and self.surroundings is not None:
-            within = torch.clamp(features[chosen], self.low, self.high)
+            within = torch.clamp(features[groups.order], self.low, self.high)
             x = x + self.surroundings(within)
         if language is not None and self.language is not None:
-            x = x + self.language(language[chosen])
+            x = x + self.language(language[groups.order])
         return x
-
-    def _part(self, x: Tensor, rows: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Return each side's rows, (M, D), and the biases, (M,), of tokens with n pieces each.
-
-        Args:
-            x: (M, n + 1, h).
-            rows: (M, n, k, D).
-        """
-        for layer in self.layers:
-            x = layer(x)
-        x = self.last(x)
-        sides = [
-            head(x, rows[:, :, i], self.spread[i])  # type: ignore[index]
-            for i, head in enumerate(self.heads)
-        ]
-        if self.bias is None:
-            return sides, x.new_zeros(len(x))
-        return sides, self.bias(x[:, -1])[:, 0].float() + self.bias_mean

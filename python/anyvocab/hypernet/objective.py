@@ -90,11 +90,14 @@ def objective(
     kind = body.rows.input.dtype
     embedded = embedding(batch.inputs, table.input).to(kind)  # (B, T, D)
     states = body.states(embedded, batch.mask if body.kind == "masked" else None)  # (B, T, D)
-    wanted = batch.targets.flatten() != IGNORED
+    flat, targets = states.flatten(0, 1), batch.targets.flatten()
+    if body.kind == "masked":  # most positions are not scored
+        wanted = targets != IGNORED
+        flat, targets = flat[wanted], targets[wanted]
     nats = linear_cross_entropy(
-        states.flatten(0, 1)[wanted],
+        flat,
         table.head,
-        batch.targets.flatten()[wanted],
+        targets,
         bias=table.bias,
         offset=batch.offset,
         shape=body.shape(),

@@ -280,7 +280,9 @@ class TokenizerSampler:
         """
         self.source = source
         self.rows = len(source.vocabulary) if rows is None else rows
-        self.options = (options or SamplerOptions()).for_size(min(self.rows, len(source.vocabulary)))
+        self.options = (options or SamplerOptions()).for_size(
+            min(self.rows, len(source.vocabulary))
+        )
         self.seed, self.threads = seed, threads
         self._missing = _missing_bytes(source, self.rows)
         self._core = _core.TokenizerSampler(
