@@ -53,7 +53,9 @@ def test_step_0_is_the_mean_of_the_pieces_for_any_number_of_pieces(tied: bool) -
     source = source_rows(tied=tied)
     rows = [[3], [4, 5], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], [0, 0, 7]]
     found = network_of(source)(pieces_of(*rows), source)
-    for made, matrix in zip((found.input, found.head), (source.input, source.sides[-1]), strict=True):
+    for made, matrix in zip(
+        (found.input, found.head), (source.input, source.sides[-1]), strict=True
+    ):
         wanted = torch.stack([matrix[row].mean(dim=0) for row in rows])
         # A mean of n numbers below 4, computed in two ways: n roundings of 4 each.
         assert (made - wanted).abs().max() <= 12 * 4 * EPS32
