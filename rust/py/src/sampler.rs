@@ -175,12 +175,7 @@ impl SampledTokenizer {
         (slots.to_pyarray(py), births.to_pyarray(py))
     }
 
-    fn encode_batch<'py>(
-        &self,
-        py: Python<'py>,
-        texts: Vec<PyBackedBytes>,
-        threads: usize,
-    ) -> PyResult<Ragged<'py>> {
+    fn encode_batch<'py>(&self, py: Python<'py>, texts: Vec<PyBackedBytes>, threads: usize) -> PyResult<Ragged<'py>> {
         if threads == 0 {
             return Err(to_py(Error::value("threads", "0", "use at least 1")));
         }

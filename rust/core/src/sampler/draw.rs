@@ -131,7 +131,8 @@ mod tests {
         let all = draws.flat_map(|draws| (0..20_000_u32).map(move |i| draws.noise(format!("key{i}").as_bytes())));
         let (n, found) = moments(all);
         // Mean of X^k: its standard error is sqrt(Var(X^k) / n), Var = 1, 2, 15, 96; five of them.
-        for ((found, expected), variance) in found.into_iter().zip([0.0, 1.0, 0.0, 3.0]).zip([1.0, 2.0, 15.0, 96.0_f64]) {
+        for ((found, expected), variance) in found.into_iter().zip([0.0, 1.0, 0.0, 3.0]).zip([1.0, 2.0, 15.0, 96.0_f64])
+        {
             assert!((found - expected).abs() < 5.0 * (variance / n).sqrt(), "{found} for {expected}");
         }
     }

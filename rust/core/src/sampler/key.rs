@@ -62,8 +62,17 @@ mod tests {
 
     #[test]
     fn keys_compare_as_their_bytes_and_give_them_back() {
-        let all: [&[u8]; 9] =
-            [b"", b"\0", b"\0\0", b"a", b"a\0", b"ab", b"abcdefghijklmno", b"b", "\u{10ffff}\u{10ffff}\u{10ffff}".as_bytes()];
+        let all: [&[u8]; 9] = [
+            b"",
+            b"\0",
+            b"\0\0",
+            b"a",
+            b"a\0",
+            b"ab",
+            b"abcdefghijklmno",
+            b"b",
+            "\u{10ffff}\u{10ffff}\u{10ffff}".as_bytes(),
+        ];
         let mut sorted = all.to_vec();
         sorted.sort_unstable();
         let mut keys: Vec<Key> = all.iter().map(|bytes| Key::new(bytes).expect("short")).collect();

@@ -110,7 +110,8 @@ pub fn vocabulary(
     let most = taken.iter().map(|(_, p)| *p).fold(1.0, f64::max);
     let log = |p: f64| (p > 0.0).then(|| (p / most).ln());
     let floor = taken.iter().filter_map(|(_, p)| log(*p)).fold((1.0 / total).ln(), f64::min);
-    let mut all: BTreeMap<Vec<u8>, f64> = taken.into_iter().map(|(bytes, p)| (bytes, log(p).unwrap_or(floor))).collect();
+    let mut all: BTreeMap<Vec<u8>, f64> =
+        taken.into_iter().map(|(bytes, p)| (bytes, log(p).unwrap_or(floor))).collect();
     all.extend(fixed.into_iter().map(|bytes| {
         let score = if bytes.len() == 1 { floor } else { 0.0 };
         (bytes, score)
@@ -123,12 +124,7 @@ pub fn vocabulary(
 ///
 /// # Errors
 /// Those of [`Cutter::new`] and [`Cutter::cut`].
-pub fn encode(
-    text: &[u8],
-    tokens: &BTreeMap<Vec<u8>, f64>,
-    options: &Options,
-    drawn: &Drawn,
-) -> Result<Vec<TokenId>> {
+pub fn encode(text: &[u8], tokens: &BTreeMap<Vec<u8>, f64>, options: &Options, drawn: &Drawn) -> Result<Vec<TokenId>> {
     let ids: BTreeMap<&[u8], TokenId> = tokens.keys().map(Vec::as_slice).zip(0..).collect();
     let mut out = Vec::new();
     for pretoken in pretokens(text, options, drawn.pattern)? {
