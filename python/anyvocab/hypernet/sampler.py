@@ -242,17 +242,17 @@ class SampledTokenizer:
 
 
 class TokenizerSampler:
-    """Samples a tokenizer for every batch of texts. Not to be shared between threads.
+    r"""Samples a tokenizer for every batch of texts. Not to be shared between threads.
 
     A call that is interrupted or fails leaves the sampler as it was.
 
     >>> import anyvocab as av
     >>> source = av.Tokenizer.load("pico:code-4k")
     >>> sampler = TokenizerSampler(source, SamplerOptions(vocab_size=600, noise=0.0), seed=1)
-    >>> sampled = sampler.step([b"def f(x):\\n    return x + 1\\n"] * 8)
-    >>> ids = sampled.encode_batch([b"return x"])[0]
+    >>> sampled = sampler.step([b"def f(x):\n    return x + 1\n"] * 8)
+    >>> ids = sampled.encode_batch([b"    return x"])[0]
     >>> [sampled.tokens[i] for i in ids]
-    [b'return', b' x']
+    [b'   ', b' return', b' x']
     """
 
     def __init__(
@@ -280,9 +280,8 @@ class TokenizerSampler:
         """
         self.source = source
         self.rows = len(source.vocabulary) if rows is None else rows
-        self.options = (options or SamplerOptions()).for_size(
-            min(self.rows, len(source.vocabulary))
-        )
+        usable = min(self.rows, len(source.vocabulary))
+        self.options = (options or SamplerOptions()).for_size(usable)
         self.seed, self.threads = seed, threads
         self._missing = _missing_bytes(source, self.rows)
         self._core = _core.TokenizerSampler(

@@ -109,8 +109,8 @@ fn keep_first(all: &mut Vec<Candidate>, n: usize, before: impl Fn(&Candidate, &C
 /// Puts fixed and chosen tokens in the order of their bytes, with their scores.
 fn scored(table: &Table, fixed: &[u32], taken: &[Candidate], total: f64) -> Chosen {
     let most = taken.iter().map(|one| one.0).fold(1.0, f64::max);
-    let logs: Vec<Option<f64>> = taken.iter().map(|&(p, _)| (p > 0.0).then(|| (p / most).ln())).collect();
-    let floor = logs.iter().flatten().copied().fold((1.0 / total).ln(), f64::min);
+    let logs: Vec<Option<f64>> = taken.iter().map(|&(p, _)| (p > 0.0).then(|| nats(p / most))).collect();
+    let floor = logs.iter().flatten().copied().fold(nats(1.0 / total), f64::min);
     let (bytes, runs) = fixed.split_at(256);
     let mut all: Vec<(u32, f64)> = Vec::with_capacity(fixed.len() + taken.len());
     all.extend(bytes.iter().map(|&slot| (slot, floor)));
@@ -122,6 +122,11 @@ fn scored(table: &Table, fixed: &[u32], taken: &[Candidate], total: f64) -> Chos
         chosen.scores.push(score);
         chosen
     })
+}
+
+/// The logarithm in whole billionths: a file spells it in few digits, and every reader reads the same double back.
+fn nats(p: f64) -> f64 {
+    (p.ln() * 1e9).round() / 1e9
 }
 
 #[inline]

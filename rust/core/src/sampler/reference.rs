@@ -71,7 +71,8 @@ pub fn scores(texts: &[&[u8]], options: &Options, pattern: usize) -> Result<Scor
 ///    with two or more bytes of white space.
 ///
 /// A token's score is `ln p`, or `ln(p / largest p)` where noise made the largest one pass 1; runs have 0. The floor is the
-/// least of these and of `ln(1 / sum of all scores)`: bytes have it, and tokens whose `p` is not above 0.
+/// least of these and of `ln(1 / sum of all scores)`: bytes have it, and tokens whose `p` is not above 0. Logarithms are
+/// rounded to nine decimals, which every reader of a decimal number reads alike.
 pub fn vocabulary(
     scores: &Scores,
     source: &[&[u8]],
@@ -108,8 +109,9 @@ pub fn vocabulary(
     taken.extend(rest.into_iter().take(room));
 
     let most = taken.iter().map(|(_, p)| *p).fold(1.0, f64::max);
-    let log = |p: f64| (p > 0.0).then(|| (p / most).ln());
-    let floor = taken.iter().filter_map(|(_, p)| log(*p)).fold((1.0 / total).ln(), f64::min);
+    let rounded = |nats: f64| (nats * 1e9).round() / 1e9;
+    let log = |p: f64| (p > 0.0).then(|| rounded((p / most).ln()));
+    let floor = taken.iter().filter_map(|(_, p)| log(*p)).fold(rounded((1.0 / total).ln()), f64::min);
     let mut all: BTreeMap<Vec<u8>, f64> =
         taken.into_iter().map(|(bytes, p)| (bytes, log(p).unwrap_or(floor))).collect();
     all.extend(fixed.into_iter().map(|bytes| {

@@ -248,8 +248,8 @@ fn no_token_crosses_a_cut_of_the_texts_it_encodes() {
             start = end;
         }
         for token in learnt(&sampled) {
-            let is_in = |pretoken: &&[u8]| pretoken.windows(token.len()).any(|window| window == token);
-            assert!(pretokens.iter().any(|pretoken| is_in(pretoken)), "{pattern}: {token:?}");
+            let holds = |pretoken: &&[u8]| pretoken.windows(token.len()).any(|window| window == token);
+            assert!(pretokens.iter().any(holds), "{pattern}: {token:?}");
         }
     }
 }
@@ -369,7 +369,8 @@ fn numbers_are_drawn_as_their_distributions_say() {
 
 #[test]
 fn options_out_of_their_range_are_named() {
-    let bad: [(&str, fn(&mut Options)); 14] = [
+    type Spoil = fn(&mut Options);
+    let bad: [(&str, Spoil); 14] = [
         ("queue_batches", |o| o.queue_batches = 0),
         ("stride", |o| o.stride = 0),
         ("max_bytes", |o| o.max_bytes = 0),
