@@ -27,7 +27,8 @@ class NetworkOptions:
         layers: Attention layers over pieces.
         heads: Attention heads; one for each 64 of `hidden` when None.
         max_pieces: Positions that are told apart, from either end.
-        surroundings: Whether tokens are told what vocabulary they are in.
+        surroundings: `vocabulary`: tokens are told what vocabulary they are in. On pico models it
+            made no difference.
         sides: `keep`: a tied model's token has one row; `both`: one for reading, one for writing.
     """
 
@@ -36,7 +37,7 @@ class NetworkOptions:
     layers: int = 2
     heads: int | None = None
     max_pieces: int = 8
-    surroundings: Literal["vocabulary", "none"] = "vocabulary"
+    surroundings: Literal["vocabulary", "none"] = "none"
     sides: Literal["keep", "both"] = "keep"
 
 
