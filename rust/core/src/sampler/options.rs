@@ -147,6 +147,10 @@ impl Options {
         if self.patterns.is_empty() {
             return Err(Error::value("patterns", "no pattern", "give at least one; \"none\" cuts nothing"));
         }
+        if self.patterns.iter().any(|cuts| matches!(cuts, Cuts::Chunks(_) | Cuts::Runs(_))) {
+            let fix = "use \"none\" or \"superbpe\" for tokens that span words";
+            return Err(Error::value("patterns", "a recipe for superwords, which only training follows", fix));
+        }
         let all = [("near_probability", self.near_probability), ("greedy_probability", self.greedy_probability)];
         match all.into_iter().find(|(_, value)| !(0.0..=1.0).contains(value)) {
             Some((field, value)) => Err(Error::value(field, value.to_string(), "use a number from 0 to 1")),

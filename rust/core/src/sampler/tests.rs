@@ -112,7 +112,7 @@ fn any_options() -> impl Strategy<Value = Options> {
             vocab_size: fixed(f64::from(size)),
             noise: fixed(noise),
             whitespace,
-            patterns: vec![named("gpt2"), named("llama3"), named("none")],
+            patterns: vec![named("gpt2"), named("llama3"), named("none"), named(r"\w+|\s")],
             near_probability: 0.5,
             greedy_probability: f64::from(greedy),
         },
@@ -370,7 +370,7 @@ fn numbers_are_drawn_as_their_distributions_say() {
 #[test]
 fn options_out_of_their_range_are_named() {
     type Spoil = fn(&mut Options);
-    let bad: [(&str, Spoil); 14] = [
+    let bad: [(&str, Spoil); 16] = [
         ("queue_batches", |o| o.queue_batches = 0),
         ("stride", |o| o.stride = 0),
         ("max_bytes", |o| o.max_bytes = 0),
@@ -383,6 +383,8 @@ fn options_out_of_their_range_are_named() {
         ("noise", |o| (o.noise.low, o.noise.high) = (2.0, 1.0)),
         ("noise", |o| o.noise.high = f64::INFINITY),
         ("patterns", |o| o.patterns.clear()),
+        ("patterns", |o| o.patterns.push(named("supertokens:0:2:characters"))),
+        ("patterns", |o| o.patterns.push(named("boundless:gpt2"))),
         ("near_probability", |o| o.near_probability = 1.5),
         ("greedy_probability", |o| o.greedy_probability = f64::NAN),
     ];
