@@ -212,6 +212,7 @@ def test_options_can_be_written_down_as_json(source: av.Tokenizer) -> None:
         ("ends", "words"),
         ("whitespace", "some"),
         ("patterns", ()),
+        ("patterns", ("supertokens:0:2:characters",)),
         ("near_probability", 2.0),
         ("greedy_probability", -0.5),
         ("max_pieces", 0),

@@ -78,11 +78,12 @@ class SamplerOptions:
             this, or drawn for each step.
         queue_batches: How many batches the queue holds, the step's own included.
         max_bytes: Longest counted substring, in bytes; at most 15.
-        stride: Substrings start at every so many characters of a pretoken.
+        stride: Substrings start at every so many characters of a pretoken; 4 as published.
         ends: Whether they end behind characters alone (so that tokens of well-formed text are
             well-formed) or behind any byte.
         patterns: How texts are cut: known names (`gpt2`, `llama3`, ...), regular expressions, or
-            `none`; each step draws one. Substrings are counted for each.
+            `none`; each step draws one. Substrings are counted under each, so that no token spans
+            a cut of the pattern that was drawn.
         whitespace: `runs`: all runs `c2 c1 ... c1` of 2 to 16 spaces, newlines or tabs are tokens
             of the best score, and no other counted substring with two or more of these bytes;
             `none`: like any other substring.

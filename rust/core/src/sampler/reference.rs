@@ -23,9 +23,12 @@ impl PieceSink for Collect {
     }
 }
 
-fn pretokens(text: &[u8], options: &Options, pattern: usize) -> Result<Vec<Vec<u8>>> {
+fn cutter(options: &Options, pattern: usize) -> Result<Cutter> {
+    Cutter::new(&options.patterns[pattern], None, &Limits::default())
+}
+
+fn pretokens(text: &[u8], cutter: &Cutter) -> Result<Vec<Vec<u8>>> {
     let mut all = Collect::default();
-    let cutter = Cutter::new(&options.patterns[pattern], None, &Limits::default())?;
     let _ = cutter.cut(text, 0..text.len(), &mut all)?;
     Ok(all.0)
 }
@@ -39,8 +42,9 @@ fn pretokens(text: &[u8], options: &Options, pattern: usize) -> Result<Vec<Vec<u
 /// Those of [`Cutter::new`] and [`Cutter::cut`].
 pub fn scores(texts: &[&[u8]], options: &Options, pattern: usize) -> Result<Scores> {
     let mut scores = Scores::new();
+    let cutter = cutter(options, pattern)?;
     for text in texts {
-        for pretoken in pretokens(text, options, pattern)? {
+        for pretoken in pretokens(text, &cutter)? {
             let mut bounds = Vec::new();
             let mut at = 0;
             for chunk in pretoken.utf8_chunks() {
@@ -129,7 +133,7 @@ pub fn vocabulary(
 pub fn encode(text: &[u8], tokens: &BTreeMap<Vec<u8>, f64>, options: &Options, drawn: &Drawn) -> Result<Vec<TokenId>> {
     let ids: BTreeMap<&[u8], TokenId> = tokens.keys().map(Vec::as_slice).zip(0..).collect();
     let mut out = Vec::new();
-    for pretoken in pretokens(text, options, drawn.pattern)? {
+    for pretoken in pretokens(text, &cutter(options, drawn.pattern)?)? {
         let n = pretoken.len();
         if drawn.is_greedy {
             let mut start = 0;

@@ -112,7 +112,7 @@ fn any_options() -> impl Strategy<Value = Options> {
             vocab_size: fixed(f64::from(size)),
             noise: fixed(noise),
             whitespace,
-            patterns: vec![named("gpt2"), named("llama3"), named("none"), named(r"\w+|\s")],
+            patterns: vec![named("gpt2"), named("llama3"), named("none"), named("[a-z]+|[0-9]+")],
             near_probability: 0.5,
             greedy_probability: f64::from(greedy),
         },
