@@ -119,7 +119,7 @@ impl BpeEngine {
     /// Whether two neighbouring tokens, each canonical, are what BPE makes of their bytes.
     pub fn is_pair(&self, adjacent: &Adjacent, left: TokenId, right: TokenId, scratch: &mut AdjacentScratch) -> bool {
         scratch.linear.prepare();
-        adjacent.linear.is_pair((&self.table, &self.symbols), (left, right), &mut scratch.linear, &mut scratch.merging)
+        adjacent.linear.are_pair((&self.table, &self.symbols), (left, right), &mut scratch.linear, &mut scratch.merging)
     }
 
     /// The tokens that may not follow `left`: bit `i` stands for `adjacent.canonical()[i]`.

@@ -13,14 +13,15 @@
 //! Hence a depth-first search that takes the longest token first and remembers dead places in one bit each makes O(n)
 //! steps, each a walk of at most the longest token. (The idea of searching this way is that of rust-gems' `bpe`.)
 //!
-//! The pair test runs back in time along the two tokens' edges ([`Linear::is_bridged`]): at every moment one symbol of
+//! The pair test runs back in time along the two tokens' edges ([`Linear::is_bridged_before`]): at every moment one symbol of
 //! the left token and one of the right touch their common edge, and a merge of the two must not have come first. It
 //! needs the ranks to rise along both edges, as in every trained table; where they do not, BPE is run on the two
 //! tokens instead, so the engine holds for every merge table, also for those in which a token has several splits or a
-//! rank below that of its parts. Answers are remembered.
+//! rank below that of its parts. Answers are remembered ([`super::fits`]).
 
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use super::fits::{ANOTHER, Fits, NOTHING_FITS};
 use super::merge::{self, MergeScratch};
 use super::symbols::{Symbol, Symbols};
 use super::table::{MergeTable, NO_RANK};
@@ -36,9 +37,6 @@ const RISING: u8 = 1;
 const CANONICAL: u8 = 2;
 /// It does not.
 const NOT_CANONICAL: u8 = 3;
-
-/// Slots of the pair memory: 2^16 pairs, 512 KiB, direct-mapped, exact keys.
-const MEMORY_BITS: u32 = 16;
 
 /// The rank of a symbol that no merge made: before all ranks.
 pub(super) const BASE: i64 = -1;
@@ -63,18 +61,23 @@ struct Candidate {
 
 const NO_CANDIDATE: Candidate = Candidate { id: NO_TOKEN, len: 0 };
 
-/// What is known of a token; side by side, since the pair test goes from token to token at random.
+/// What is known of a token; side by side and within a cache line, since the pair test goes from token to token at
+/// random.
+#[repr(align(32))]
 struct Node {
-    /// `left << 32 | right` of the merge that makes a canonical token; `u64::MAX` for an initial symbol.
+    /// `left << 32 | right` of the merge that makes a canonical token, or, until it is judged, of the only one that can;
+    /// `u64::MAX` for an initial symbol, and for a token of several merges or none until it is judged.
     parts: AtomicU64,
-    /// [`bit_of`] every token that this one merges with, on its right.
-    partners: u64,
+    /// [`bit_of`] every token that this one merges with, on its right and on its left.
+    rights: u64,
+    lefts: u64,
     /// The rank of that merge.
     rank: AtomicU32,
     state: AtomicU8,
 }
 
-/// One bit of 64: most tokens merge with so few others that most pairs need no look into the table of merges.
+/// One bit of 64: of two tokens mostly one merges with so few others that the pair needs no look into the table of
+/// merges.
 fn bit_of(id: TokenId) -> u64 {
     1 << (id.wrapping_mul(0x9E37_79B1) >> 26)
 }
@@ -86,21 +89,13 @@ pub(crate) struct LinearScratch {
     symbols: Vec<Symbol>,
     pair: Vec<u8>,
     todo: Vec<TokenId>,
-    /// Pairs that were asked for; see [`Remembered`].
-    pairs: Vec<Remembered>,
+    fits: Fits,
 }
 
-/// `left << 32 | right`, and in the top bit, which no id of a [`ByteTrie`] has, whether they are a pair. All ones: none.
-type Remembered = u64;
-
-const IS_PAIR: Remembered = 1 << 63;
-
 impl LinearScratch {
-    /// Makes room to remember pairs, once.
+    /// Makes room to remember, once.
     pub(super) fn prepare(&mut self) {
-        if self.pairs.is_empty() {
-            self.pairs = vec![Remembered::MAX; 1 << MEMORY_BITS];
-        }
+        self.fits.prepare();
     }
 }
 
@@ -129,14 +124,26 @@ impl Linear {
         let mut nodes: Vec<Node> = (0..size)
             .map(|_| Node {
                 parts: AtomicU64::new(u64::MAX),
-                partners: 0,
+                rights: 0,
+                lefts: 0,
                 rank: AtomicU32::new(0),
                 state: AtomicU8::new(UNKNOWN),
             })
             .collect();
-        for (left, right, _) in table.pairs() {
+        let mut several = vec![false; size];
+        for (left, right, rank) in table.pairs() {
+            let product = table.product(left, right, rank) as usize;
+            if product < size && rank != NO_RANK {
+                let node = &mut nodes[product];
+                several[product] |= *node.parts.get_mut() != u64::MAX;
+                *node.parts.get_mut() = if several[product] { u64::MAX } else { parts_of(left, right) };
+                *node.rank.get_mut() = rank;
+            }
             if let Some(node) = nodes.get_mut(left as usize) {
-                node.partners |= bit_of(right);
+                node.rights |= bit_of(right);
+            }
+            if let Some(node) = nodes.get_mut(right as usize) {
+                node.lefts |= bit_of(left);
             }
         }
         Ok(Self { trie, bytes, ranges, shorter, nodes })
@@ -202,7 +209,7 @@ impl Linear {
         self.trie.longest_prefix(&text[at..]).map_or(NO_CANDIDATE, to_candidate)
     }
 
-    /// The longest of `candidate` and its prefixes that may follow `last`.
+    /// The longest of `candidate` and its prefixes that may follow `last` and ends where nobody turned back.
     fn choose(
         &self,
         tables: (&MergeTable, &Symbols),
@@ -211,18 +218,64 @@ impl Linear {
         merging: &mut MergeScratch,
     ) -> Candidate {
         while candidate.id != NO_TOKEN {
-            let end = at + candidate.len as usize;
-            let dead = linear.dead[end / 64] >> (end % 64) & 1 == 1;
-            let fits = |linear: &mut LinearScratch, merging: &mut MergeScratch| match last {
-                Some(last) => self.are_pair(tables, (last, candidate.id), linear, merging),
-                None => self.is_canonical(tables, candidate.id, linear, merging),
+            candidate = match last {
+                Some(last) => self.fit(tables, (last, candidate), linear, merging),
+                None if self.is_canonical(tables, candidate.id, linear, merging) => candidate,
+                None => {
+                    candidate = self.shorter[candidate.id as usize];
+                    continue;
+                }
             };
-            if !dead && fits(linear, merging) {
+            if candidate.id == NO_TOKEN {
+                break;
+            }
+            let end = at + candidate.len as usize;
+            if linear.dead[end / 64] >> (end % 64) & 1 == 0 {
                 return candidate;
             }
             candidate = self.shorter[candidate.id as usize];
         }
         NO_CANDIDATE
+    }
+
+    /// The longest of `candidate` and its prefixes that may follow `last`, a canonical token.
+    #[inline]
+    fn fit(
+        &self,
+        tables: (&MergeTable, &Symbols),
+        (last, candidate): (TokenId, Candidate),
+        linear: &mut LinearScratch,
+        merging: &mut MergeScratch,
+    ) -> Candidate {
+        match linear.fits.recall(last, candidate.id) {
+            (Some(0), _) => candidate,
+            (Some(NOTHING_FITS), _) => NO_CANDIDATE,
+            (Some(steps), _) if steps != ANOTHER => {
+                (0..steps).fold(candidate, |candidate, _| self.shorter[candidate.id as usize])
+            }
+            (_, slot) => self.find_fit(tables, (last, candidate, slot), linear, merging),
+        }
+    }
+
+    /// The same by looking for it.
+    fn find_fit(
+        &self,
+        tables: (&MergeTable, &Symbols),
+        (last, candidate, slot): (TokenId, Candidate, usize),
+        linear: &mut LinearScratch,
+        merging: &mut MergeScratch,
+    ) -> Candidate {
+        let (mut fit, mut steps) = (candidate, 0);
+        while fit.id != NO_TOKEN
+            && !(self.is_canonical(tables, fit.id, linear, merging)
+                && self.judge_pair(tables, (last, fit.id), linear, merging))
+        {
+            fit = self.shorter[fit.id as usize];
+            steps += 1;
+        }
+        let answer = if fit.id == NO_TOKEN { NOTHING_FITS } else { steps.min(ANOTHER) };
+        linear.fits.remember(slot, (last, candidate.id), answer);
+        fit
     }
 
     pub(super) fn is_canonical(
@@ -257,12 +310,19 @@ impl Linear {
             linear.symbols.clear();
             symbols.write(self.token(token), &mut linear.symbols);
             let is_symbol = linear.symbols.len() == 1;
+            if !is_symbol && let Some(state) = self.judge_by_parts(table, token, linear) {
+                if state != UNKNOWN {
+                    self.nodes[at].state.store(state, Ordering::Release);
+                }
+                continue;
+            }
             merge::merge(table, &mut linear.symbols, merging);
             if !matches!(linear.symbols.as_slice(), [one] if one.id == token) {
                 self.nodes[at].state.store(NOT_CANONICAL, Ordering::Release);
                 continue;
             }
             if is_symbol {
+                self.nodes[at].parts.store(u64::MAX, Ordering::Release);
                 self.nodes[at].state.store(RISING, Ordering::Release);
                 continue;
             }
@@ -278,7 +338,7 @@ impl Linear {
                 linear.todo.extend([left, right]); // parts are shorter, so this ends
                 continue;
             }
-            self.nodes[at].parts.store((u64::from(left) << 32) | u64::from(right), Ordering::Release);
+            self.nodes[at].parts.store(parts_of(left, right), Ordering::Release);
             self.nodes[at].rank.store(rank, Ordering::Release);
             let rises = state_l == RISING
                 && state_r == RISING
@@ -287,6 +347,35 @@ impl Linear {
             self.nodes[at].state.store(if rises { RISING } else { CANONICAL }, Ordering::Release);
         }
         self.nodes[id as usize].state.load(Ordering::Acquire)
+    }
+
+    /// The state of a token that one pair alone makes, without merging: BPE ends with that pair exactly when it makes
+    /// each part of its own bytes and nothing bridges their edge before. [`UNKNOWN`] when the parts have to be judged
+    /// first, and are on the list now; `None` where this does not tell.
+    fn judge_by_parts(&self, table: &MergeTable, token: TokenId, linear: &mut LinearScratch) -> Option<u8> {
+        let node = &self.nodes[token as usize];
+        let parts = node.parts.load(Ordering::Acquire);
+        let (left, right) = (self.left_part(token), self.right_part(token));
+        let (l, r) = (self.nodes.get(left as usize)?, self.nodes.get(right as usize)?);
+        if parts == u64::MAX || self.len(left) == 0 || self.len(right) == 0 {
+            return None;
+        }
+        match (l.state.load(Ordering::Acquire), r.state.load(Ordering::Acquire)) {
+            (NOT_CANONICAL, _) | (_, NOT_CANONICAL) => Some(NOT_CANONICAL),
+            (UNKNOWN, _) | (_, UNKNOWN) => {
+                linear.todo.extend([left, right]); // parts are shorter, so this ends
+                Some(UNKNOWN)
+            }
+            (RISING, RISING) => {
+                let rank = i64::from(node.rank.load(Ordering::Acquire));
+                Some(match self.is_bridged_before(table, left, right) {
+                    true => NOT_CANONICAL,
+                    false if self.rank(left) < rank && self.rank(right) < rank => RISING,
+                    false => CANONICAL,
+                })
+            }
+            _ => None,
+        }
     }
 
     /// Whether a token is known to be canonical and its ranks to rise all the way up from its symbols.
@@ -310,32 +399,42 @@ impl Linear {
         (self.nodes[id as usize].parts.load(Ordering::Acquire) & 0xFFFF_FFFF) as TokenId
     }
 
+    /// The rank of the merge of two tokens, [`NO_RANK`] where there is none.
+    #[inline]
+    fn rank_of(&self, table: &MergeTable, x: TokenId, y: TokenId) -> u32 {
+        let merges = self.nodes[x as usize].rights & bit_of(y) != 0 && self.nodes[y as usize].lefts & bit_of(x) != 0;
+        if merges { table.rank(x, y) } else { NO_RANK }
+    }
+
     /// Whether BPE merges across the edge between two tokens of rising ranks.
-    ///
-    /// Merges then happen in the order of (rank, place). `x` and `y` touch the edge together from the later of their
-    /// own merges until the earlier of the merges that take them up, of ranks `x_until` and `y_until`. In that time
-    /// their own merge, of rank `rank`, comes first if `rank < x_until`, the place of that merge being further left,
-    /// and `rank <= y_until`, whose place is further right.
     fn is_bridged(&self, table: &MergeTable, left: TokenId, right: TokenId) -> bool {
+        self.rank_of(table, left, right) != NO_RANK || self.is_bridged_before(table, left, right)
+    }
+
+    /// Whether BPE merges across the edge between two tokens of rising ranks before it has made both.
+    ///
+    /// Merges happen in the order of (rank, place). `x` and `y` touch the edge together from the later of their own
+    /// merges until the earlier of the merges that take them up. In that time their own merge, of rank `rank`, comes
+    /// first if `rank` is below that of the merge that takes up `x`, whose place is further left, and not above that of
+    /// the merge that takes up `y`, whose place is further right. Going back, the merge undone last is the earliest so
+    /// far, of equal ranks the left one, so the other need not be asked.
+    fn is_bridged_before(&self, table: &MergeTable, left: TokenId, right: TokenId) -> bool {
         let (mut x, mut y) = (left, right);
-        let (mut x_until, mut y_until) = (i64::MAX, i64::MAX);
         loop {
-            let merges = self.nodes[x as usize].partners & bit_of(y) != 0;
-            let rank = if merges { table.rank(x, y) } else { NO_RANK };
-            if rank != NO_RANK && i64::from(rank) < x_until && i64::from(rank) <= y_until {
-                return true;
-            }
             let (x_rank, y_rank) = (self.rank(x), self.rank(y));
             if x_rank == BASE && y_rank == BASE {
                 return false;
             }
             // Back to before the later of the two; of equal ranks the right one was later.
-            if x_rank > y_rank {
+            let bridged = if x_rank > y_rank {
                 x = self.right_part(x);
-                x_until = x_rank;
+                i64::from(self.rank_of(table, x, y)) < x_rank
             } else {
                 y = self.left_part(y);
-                y_until = y_rank;
+                i64::from(self.rank_of(table, x, y)) <= y_rank
+            };
+            if bridged {
+                return true;
             }
         }
     }
@@ -349,47 +448,41 @@ impl Linear {
         linear: &mut LinearScratch,
         merging: &mut MergeScratch,
     ) -> bool {
-        let (key, slot) = place_of(left, right);
-        if linear.pairs[slot] & !IS_PAIR == key {
-            return linear.pairs[slot] & IS_PAIR != 0; // asked for canonical tokens only
+        match linear.fits.recall(left, right) {
+            (Some(answer), _) => answer == 0, // asked for a canonical left token only
+            (None, slot) => {
+                self.is_canonical(tables, left, linear, merging) && {
+                    let answer = self.is_canonical(tables, right, linear, merging)
+                        && self.judge_pair(tables, (left, right), linear, merging);
+                    linear.fits.remember(slot, (left, right), if answer { 0 } else { ANOTHER });
+                    answer
+                }
+            }
         }
-        self.is_canonical(tables, left, linear, merging)
-            && self.is_canonical(tables, right, linear, merging)
-            && self.is_pair(tables, (left, right), linear, merging)
     }
 
-    /// Whether two canonical tokens are canonical as a pair.
-    pub(super) fn is_pair(
+    /// Whether two canonical tokens are canonical as a pair, without the memory.
+    fn judge_pair(
         &self,
         (table, symbols): (&MergeTable, &Symbols),
         (left, right): (TokenId, TokenId),
         linear: &mut LinearScratch,
         merging: &mut MergeScratch,
     ) -> bool {
-        let (key, slot) = place_of(left, right);
-        if linear.pairs[slot] & !IS_PAIR == key {
-            return linear.pairs[slot] & IS_PAIR != 0;
+        if self.rises(left) && self.rises(right) {
+            return !self.is_bridged(table, left, right);
         }
-        let answer = if self.rises(left) && self.rises(right) {
-            !self.is_bridged(table, left, right)
-        } else {
-            linear.pair.clear();
-            linear.pair.extend_from_slice(self.token(left));
-            linear.pair.extend_from_slice(self.token(right));
-            linear.symbols.clear();
-            symbols.write(&linear.pair, &mut linear.symbols);
-            merge::merge(table, &mut linear.symbols, merging);
-            matches!(linear.symbols.as_slice(), [a, b] if a.id == left && b.id == right)
-        };
-        linear.pairs[slot] = key | if answer { IS_PAIR } else { 0 };
-        answer
+        linear.pair.clear();
+        linear.pair.extend_from_slice(self.token(left));
+        linear.pair.extend_from_slice(self.token(right));
+        linear.symbols.clear();
+        symbols.write(&linear.pair, &mut linear.symbols);
+        merge::merge(table, &mut linear.symbols, merging);
+        matches!(linear.symbols.as_slice(), [a, b] if a.id == left && b.id == right)
     }
 }
 
-/// The key of a pair in the memory, and its slot.
-#[inline]
-fn place_of(left: TokenId, right: TokenId) -> (u64, usize) {
-    let key = (u64::from(left) << 32) | u64::from(right);
-    let mixed = (key.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (key >> 7)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
-    (key, (mixed >> (64 - MEMORY_BITS)) as usize)
+/// Two tokens as the parts of a third.
+fn parts_of(left: TokenId, right: TokenId) -> u64 {
+    u64::from(left) << 32 | u64::from(right)
 }

@@ -7,6 +7,7 @@
 
 mod adjacent;
 mod cuts;
+mod fits;
 mod levels;
 mod linear;
 mod merge;

@@ -106,6 +106,32 @@ proptest! {
     }
 
     #[test]
+    fn what_was_remembered_of_pairs_and_other_texts_changes_no_id(
+        picks in prop::collection::vec((0_usize..40, 0_usize..40), 1..40),
+        order in Just((0..40).collect::<Vec<usize>>()).prop_shuffle(),
+        sorted in any::<bool>(),
+        pairs in prop::collection::vec((0_u32..40, 0_u32..40), 0..40),
+        texts in prop::collection::vec("[abc]{0,60}", 1..6),
+    ) {
+        let order = if sorted { (0..40).collect() } else { order };
+        let model = arbitrary(&picks, &order);
+        let engine = BpeEngine::new(&model, BpeInput::default()).unwrap();
+        let linear = engine.build_linear().unwrap();
+        let (mut scratch, mut merging) = (LinearScratch::default(), MergeScratch::default());
+        let tables = (&engine.table, &engine.symbols);
+        scratch.prepare();
+        let known = model.vocab.len() as u32 - 1; // without the unknown token
+        for &(left, right) in &pairs {
+            linear.are_pair(tables, (left % known, right % known), &mut scratch, &mut merging);
+        }
+        for text in &texts {
+            let mut ids = Vec::new();
+            prop_assert!(linear.encode(tables, text.as_bytes(), (&mut scratch, &mut merging), &mut ids));
+            prop_assert_eq!(ids, engine.encode_reference(text.as_bytes()));
+        }
+    }
+
+    #[test]
     fn the_heap_equals_the_reference_for_any_merge_table(
         picks in prop::collection::vec((0_usize..40, 0_usize..40), 1..40),
         order in Just((0..40).collect::<Vec<usize>>()).prop_shuffle(),
