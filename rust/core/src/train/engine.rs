@@ -144,7 +144,7 @@ impl Engine {
             replaced: 0,
             step: Step::default(),
         };
-        engine.layout.shrink();
+        engine.layout.sort();
         engine.count(cancel);
         engine
     }
@@ -252,13 +252,15 @@ impl Engine {
             places.sort_unstable(); // from the left; a place that is there twice is no pair the second time
             self.begin();
             let (left, right) = entry.pair();
+            let mut run = 0;
             for at in places {
                 let at = at as usize;
                 if self.layout.token_at(at) == Some(left)
                     && let Some((place, token)) = self.layout.next(at)
                     && token == right
                 {
-                    self.join(at, place, product, self.layout.count_at(at));
+                    let count = self.layout.count_at(at, &mut run);
+                    self.join(at, place, product, count);
                 }
             }
             self.finish((left, right));
@@ -295,20 +297,24 @@ impl Engine {
         }
         let end = (start + len) as usize;
         let mut at = start as usize;
-        let mut counts = [0; BATCH];
+        let mut run = 0;
+        let mut found = [0; BATCH];
         while at < end {
             let batch = (end - at).min(BATCH);
             // Places are far apart: reading them one after the other, whatever stands there, has their cache misses
             // overlap, which the branches below would not.
-            for (count, &listed) in counts.iter_mut().zip(&self.pool[at..at + batch]) {
-                *count = self.layout.count_at(listed as usize);
+            for (slot, &listed) in found.iter_mut().zip(&self.pool[at..at + batch]) {
+                *slot = self.layout.slot(listed as usize);
             }
-            for (number, &count) in counts[..batch].iter().enumerate() {
+            for (number, &slot) in found[..batch].iter().enumerate() {
                 let first = self.pool[at + number] as usize;
-                if self.layout.token_at(first) == Some(left)
+                // What was another token stays one, for no join makes `left`; what was `left` may be joined by now.
+                if slot == left
+                    && self.layout.token_at(first) == Some(left)
                     && let Some((second, token)) = self.layout.next(first)
                     && token == right
                 {
+                    let count = self.layout.count_at(first, &mut run);
                     self.join(first, second, product, count);
                 }
             }
@@ -318,16 +324,15 @@ impl Engine {
 
     /// Replaces every occurrence of the pair in the words of the listed places.
     fn visit_words(&mut self, start: u32, len: u32, (left, right): (TokenId, TokenId), product: TokenId) {
-        let mut last_word = None;
+        let (mut run, mut last_word) = (0, 0..0);
         for listed in start..start + len {
             let at = self.pool[listed as usize] as usize;
-            let word = self.layout.word_at(at);
-            if last_word == Some(word) {
+            if last_word.contains(&at) {
                 continue;
             }
-            last_word = Some(word);
-            let count = self.layout.count_at(at);
+            let count = self.layout.count_at(at, &mut run);
             let mut at = self.layout.word_start(at);
+            last_word = at..self.layout.word_end(at);
             while let Some((place, token)) = self.layout.next(at) {
                 if token == right && self.layout.token_at(at) == Some(left) {
                     self.join(at, place, product, count);

@@ -192,7 +192,7 @@ impl Trainer {
     /// Learns merges.
     ///
     /// Equals [`super::reference::train`] for every input. O(n + r · log p) for n symbols, r replaced occurrences and p
-    /// distinct pairs; about 8 bytes a symbol, 4 an occurrence and 24 a pair.
+    /// distinct pairs; about 4 bytes a symbol, 4 an occurrence and 24 a pair.
     ///
     /// # Errors
     /// `Value` for an inherited merge that is none, `Limit` when a pattern of the veto passes its bound.

@@ -19,8 +19,8 @@ impl Engine {
         let dense = ids <= DENSE_IDS;
         // Each pair has a number: its cell of a square, or its slot in the table once all pairs are there.
         if !dense
-            && !self.each_pair(cancel, |engine, key, at| {
-                engine.counts.add(key, engine.layout.count_at(at));
+            && !self.each_pair(cancel, |engine, key, _, count| {
+                engine.counts.add(key, count);
             })
         {
             return;
@@ -31,10 +31,10 @@ impl Engine {
         };
         let mut ends = vec![0_u32; if dense { ids * ids } else { self.counts.slots() }];
         let mut sums = vec![0_i64; if dense { ids * ids } else { 0 }];
-        let counted = self.each_pair(cancel, |engine, key, at| {
+        let counted = self.each_pair(cancel, |engine, key, _, count| {
             if dense {
                 ends[cell(key)] += 1;
-                sums[cell(key)] += engine.layout.count_at(at);
+                sums[cell(key)] += count;
             } else {
                 ends[engine.counts.slot(key)] += 1;
             }
@@ -49,7 +49,7 @@ impl Engine {
             total += len;
         }
         let mut pool = vec![0; total as usize];
-        let filled = self.each_pair(cancel, |engine, key, at| {
+        let filled = self.each_pair(cancel, |engine, key, at, _| {
             let end = &mut ends[if dense { cell(key) } else { engine.counts.slot(key) }];
             pool[*end as usize] = place(at);
             *end += 1;
@@ -81,14 +81,17 @@ impl Engine {
         }
     }
 
-    /// Calls `each` with every pair that may merge and its place, from the left; `false` when it was cancelled.
-    fn each_pair(&mut self, cancel: &Cancel, mut each: impl FnMut(&mut Self, u64, usize)) -> bool {
-        for at in 1..self.layout.len() {
-            if at % CANCEL_EVERY == 0 && cancel.is_cancelled() {
-                return false;
-            }
-            if let Some(key) = self.pair_at(at) {
-                each(self, key, at);
+    /// Calls `each` with every pair that may merge, its place and its word's count, from the left; `false` when it was
+    /// cancelled.
+    fn each_pair(&mut self, cancel: &Cancel, mut each: impl FnMut(&mut Self, u64, usize, i64)) -> bool {
+        for (count, places) in self.layout.counts() {
+            for at in places {
+                if at % CANCEL_EVERY == 0 && cancel.is_cancelled() {
+                    return false;
+                }
+                if let Some(key) = self.pair_at(at) {
+                    each(self, key, at, count);
+                }
             }
         }
         true
