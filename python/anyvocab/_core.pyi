@@ -265,6 +265,7 @@ def train_words(
     max_token_length: int | None = None,
     veto: Veto | None = None,
     seed_tokens: list[bytes] = ...,
+    memory: int | None = None,
     progress: TrainProgress | None = None,
 ) -> _Learnt: ...
 def train_sequences(

@@ -17,6 +17,7 @@ import anyvocab as av
 from anyvocab import _core, errors
 from anyvocab.cli import main
 from anyvocab.training import export
+from anyvocab.training._memory import available_bytes
 from anyvocab.training.bpe import Trained, train_corpus, train_counts
 from anyvocab.training.counting import Plan, count_corpus
 from anyvocab.training.options import Parity, Special, TrainOptions, Veto, special_tokens_of
@@ -466,3 +467,29 @@ while True:
     _, stderr = child.communicate(timeout=30)
     assert b"KeyboardInterrupt" in stderr
     assert time.monotonic() - started < 1.0
+
+
+def test_merging_that_takes_more_memory_than_allowed_is_refused_before_it_begins() -> None:
+    with pytest.raises(errors.InvalidValue, match="MB may be used") as caught:
+        learn(memory_bytes=1000)
+    assert caught.value.field == "memory"
+    assert caught.value.fix is not None
+    assert "limit for each source" in caught.value.fix
+    roomy = learn(memory_bytes=1 << 30)
+    assert roomy.merges.tolist() == learn().merges.tolist()
+
+
+def test_the_memory_that_is_left_is_the_lesser_of_the_systems_and_the_groups(
+    tmp_path: Path,
+) -> None:
+    meminfo, group = tmp_path / "meminfo", tmp_path / "group"
+    assert available_bytes(meminfo, group) is None
+    meminfo.write_text("MemTotal:       9000 kB\nMemAvailable:   4000 kB\n")
+    assert available_bytes(meminfo, group) == 4000 * 1024
+    group.mkdir()
+    (group / "memory.current").write_text("900000\n")
+    (group / "memory.stat").write_text("anon 500000\ninactive_file 100000\n")
+    (group / "memory.max").write_text("max\n")
+    assert available_bytes(meminfo, group) == 4000 * 1024
+    (group / "memory.max").write_text("1000000\n")
+    assert available_bytes(meminfo, group) == 1000000 - 900000 + 100000

@@ -18,6 +18,7 @@ __all__ = [
     "InvalidOption",
     "LimitOption",
     "MemoryOption",
+    "MergingMemoryOption",
     "OutFolderOption",
     "ReplaceOption",
     "SeedOption",
@@ -77,6 +78,13 @@ ThreadsOption = Annotated[
     int | None, typer.Option(min=1, help="All processors.", show_default=False)
 ]
 MemoryOption = Annotated[str, typer.Option(help="Most memory of the counts.")]
+MergingMemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Most memory of the counts (1GB), then of merging (what the machine has left).",
+        show_default=False,
+    ),
+]
 ReplaceOption = Annotated[bool, typer.Option("--replace", help="Overwrite what is in --out.")]
 
 

@@ -15,7 +15,7 @@ from anyvocab.cli.corpus_options import (
     FilesArgument,
     InvalidOption,
     LimitOption,
-    MemoryOption,
+    MergingMemoryOption,
     OutFolderOption,
     ReplaceOption,
     SeedOption,
@@ -132,7 +132,7 @@ def command(
     invalid: InvalidOption = "bytes",
     seed: SeedOption = 0,
     threads: ThreadsOption = None,
-    memory: MemoryOption = "1GB",
+    memory: MergingMemoryOption = None,
     replace: ReplaceOption = False,
     report: Annotated[
         Path | None,
@@ -189,6 +189,7 @@ def command(
         veto=None if rules.is_empty else rules,
         seed_tokens=tuple(one.encode("utf-8", "surrogateescape") for one in seed_token or []),
         max_token_bytes=max_token_bytes,
+        memory_bytes=None if memory is None else size(memory),
     )
     plan = Plan(
         pattern=pattern or DEFAULT_PATTERN,
@@ -197,7 +198,7 @@ def command(
         invalid=cast(Literal["bytes", "skip", "error"], invalid),
         seed=seed,
         threads=threads,
-        memory_bytes=size(memory),
+        memory_bytes=size(memory or "1GB"),
     )
     existing: Literal["refuse", "replace"] = "replace" if replace else "refuse"
     # What can be refused is refused before the work.

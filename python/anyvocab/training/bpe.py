@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from anyvocab import _core, errors
 from anyvocab.tokenizer import Tokenizer
-from anyvocab.training.counting import Plan, count_corpus
+from anyvocab.training._memory import available_bytes
+from anyvocab.training.counting import COUNTING_BYTES, Plan, count_corpus
 from anyvocab.training.counts import CountHeader, Counts
 from anyvocab.training.options import (
     Alphabet,
@@ -84,7 +85,7 @@ def train(
     invalid: Literal["bytes", "skip", "error"] = "bytes",
     seed: int = 0,
     threads: int | None = None,
-    memory_bytes: int = 1 << 30,
+    memory_bytes: int | None = None,
     progress: Progress | None = None,
 ) -> Tokenizer:
     """Return a byte-level BPE tokenizer learnt from a corpus.
@@ -126,12 +127,16 @@ def train(
         invalid: What to do with a document that is not UTF-8.
         seed: Of the hash by which documents are drawn.
         threads: How many threads count.
-        memory_bytes: Most memory of the counts while they are counted.
+        memory_bytes: Most memory of the counts while they are counted (1 GiB by default), and then
+            of merging (by default what the machine has left). Merging holds all different
+            pretokens: what would take more is refused before it begins. That is known for words and
+            for "supertokens"; the second stages and `parity` are not asked.
         progress: Told a stage, how much is done, and of how much (0 where unknown).
 
     Raises:
         InvalidValue: An argument is out of range, `vocab_size` is less than special tokens and
-            alphabet, special tokens contradict one another or the alphabet, the corpus is empty.
+            alphabet, special tokens contradict one another or the alphabet, the corpus is empty,
+            merging takes more memory than it may.
         UnsupportedTokenizer: No stock `tokenizer.json` says what was asked for.
         The errors of :func:`anyvocab.count`.
 
@@ -149,6 +154,7 @@ def train(
         seed_tokens=tuple(one.encode() if isinstance(one, str) else one for one in seed_tokens),
         max_token_bytes=max_token_bytes,
         max_token_length=max_token_length,
+        memory_bytes=memory_bytes,
     )
     plan = Plan(
         pattern=DEFAULT_PATTERN if pattern is None else pattern,
@@ -157,7 +163,7 @@ def train(
         invalid=invalid,
         seed=seed,
         threads=threads,
-        memory_bytes=memory_bytes,
+        memory_bytes=COUNTING_BYTES if memory_bytes is None else memory_bytes,
     )
     for counts in _counted(corpus):
         _check_header(counts.header, pattern, normalizer)
@@ -271,6 +277,7 @@ def learn_words(
             max_token_length=options.max_token_length,
             veto=None if options.veto is None else options.veto.compiled(),
             seed_tokens=list(options.seed_tokens),
+            memory=available_bytes() if options.memory_bytes is None else options.memory_bytes,
             progress=watch,
         )
 

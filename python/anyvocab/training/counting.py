@@ -24,6 +24,7 @@ from anyvocab.training.shards import (
 
 __all__ = ["CountReport", "Plan", "count", "count_corpus"]
 
+COUNTING_BYTES = 1 << 30  # most memory of the counts, where nothing else is said
 BATCH_BYTES = 8 << 20  # documents are handed to the core so many bytes at a time
 BATCH_DOCUMENTS = 1 << 15
 
@@ -56,7 +57,7 @@ class Plan:
     invalid: Literal["bytes", "skip", "error"] = "bytes"
     seed: int = 0
     threads: int | None = None
-    memory_bytes: int = 1 << 30
+    memory_bytes: int = COUNTING_BYTES
     spill_folder: str | os.PathLike[str] | None = None
     document_bytes: int | None = None
 
@@ -160,7 +161,7 @@ def count(
     invalid: Literal["bytes", "skip", "error"] = "bytes",
     seed: int = 0,
     threads: int | None = None,
-    memory_bytes: int = 1 << 30,
+    memory_bytes: int = COUNTING_BYTES,
     spill_folder: str | os.PathLike[str] | None = None,
     document_bytes: int | None = None,
     resume: bool = False,

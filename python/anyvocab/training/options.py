@@ -256,6 +256,7 @@ class TrainOptions:
     seed_tokens: tuple[bytes, ...] = ()
     max_token_bytes: int | None = None
     max_token_length: int | None = None
+    memory_bytes: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range."""
@@ -265,6 +266,7 @@ class TrainOptions:
             ("limit_alphabet", 1),
             ("max_token_bytes", 1),
             ("max_token_length", 0),
+            ("memory_bytes", 1),
         ):
             value = getattr(self, name)
             if value is not None and value < low:

@@ -129,7 +129,7 @@ pub(crate) fn tokens(bytes: &[u8], offsets: &[i64]) -> anyvocab_core::Result<Tok
 #[pyfunction]
 #[pyo3(signature = (
     data, offsets, counts, *, specials, alphabet, limit_alphabet=None, vocab_size, min_frequency=2,
-    max_token_bytes=None, max_token_length=None, veto=None, seed_tokens=Vec::new(), progress=None
+    max_token_bytes=None, max_token_length=None, veto=None, seed_tokens=Vec::new(), memory=None, progress=None
 ))]
 #[allow(clippy::too_many_arguments)] // keyword arguments of Python
 pub(crate) fn train_words<'py>(
@@ -146,6 +146,7 @@ pub(crate) fn train_words<'py>(
     max_token_length: Option<usize>,
     veto: Option<&Veto>,
     seed_tokens: Vec<Vec<u8>>,
+    memory: Option<u64>,
     progress: Option<&TrainProgress>,
 ) -> PyResult<Learnt<'py>> {
     let (data, offsets, counts) = (data.as_slice()?, offsets.as_slice()?, counts.as_slice()?);
@@ -162,6 +163,7 @@ pub(crate) fn train_words<'py>(
         let words = WordsView::new(data, offsets, counts)?;
         let alphabet = Alphabet { initial: alphabet, limit: limit_alphabet }.of(words);
         check_vocabulary(&specials, &alphabet, vocab_size)?;
+        memory.map_or(Ok(()), |memory| words.check_memory(memory))?;
         let trainer = byte_trainer(words, specials.len(), &alphabet)?;
         let initial = trainer.tokens().len();
         let learnt = trainer.train(&options, veto.map(|veto| &veto.0), &cancel, progress)?;

@@ -8,6 +8,10 @@ use crate::decode::byte_alphabet;
 use crate::error::{Error, Result};
 use crate::ids::TokenId;
 
+/// Bytes of memory that merging takes for each symbol of the words where they hardly repeat: 4 for the symbol, up to 12
+/// for the places of pairs, the rest for the pairs. Measured, not a bound; see benches/record/2026-11-28-train.md.
+pub const MERGING_BYTES: u64 = 22;
+
 /// Counted pretokens: pretoken `i` is `bytes[offsets[i]..offsets[i + 1]]` and occurs `counts[i]` times.
 #[derive(Clone, Copy, Debug)]
 pub struct WordsView<'w> {
@@ -39,6 +43,31 @@ impl<'w> WordsView<'w> {
     /// One of them, and its count.
     pub(super) fn get(&self, at: usize) -> (&'w [u8], u64) {
         (&self.bytes[index(self.offsets[at])..index(self.offsets[at + 1])], self.counts[at])
+    }
+
+    /// About how much memory merging them takes, in bytes: [`MERGING_BYTES`] for each of their bytes and ends.
+    pub fn merging_memory(&self) -> u64 {
+        (self.bytes.len() as u64 + self.len() as u64) * MERGING_BYTES
+    }
+
+    /// That merging them takes no more than so much memory, by [`WordsView::merging_memory`].
+    ///
+    /// # Errors
+    /// `Value` that names both, and what to do.
+    pub fn check_memory(&self, memory: u64) -> Result<()> {
+        let needed = self.merging_memory();
+        if needed <= memory {
+            return Ok(());
+        }
+        let megabytes = |bytes: u64| bytes.div_ceil(1_000_000);
+        let found = format!(
+            "merging {} MB of different pretokens takes about {} MB of memory, and {} MB may be used",
+            megabytes(self.bytes.len() as u64),
+            megabytes(needed),
+            memory / 1_000_000
+        );
+        let fix = "learn from less text (a limit for each source, fewer resamplings), or allow more memory";
+        Err(Error::value("memory", found, fix))
     }
 
     /// Every pretoken with its count.
@@ -204,6 +233,18 @@ mod tests {
         assert_eq!(Alphabet { initial: b"z".to_vec(), limit: None }.of(words), b"!az\n ");
         assert_eq!(Alphabet { initial: b"z".to_vec(), limit: Some(2) }.of(words), b"!z");
         assert_eq!(Alphabet::bytes().of(words).len(), 256);
+    }
+
+    #[test]
+    fn words_that_take_more_memory_than_allowed_are_refused_with_both_numbers() {
+        let bytes = vec![b'a'; 3_000_000];
+        let words = WordsView::new(&bytes, &[0, 3_000_000], &[1]).expect("they fit");
+        let needed = 3_000_001 * MERGING_BYTES;
+        assert_eq!((words.merging_memory(), words.check_memory(needed)), (needed, Ok(())));
+        let error = words.check_memory(needed - 1).expect_err("a byte too little").to_string();
+        let (megabytes, least) = (needed.div_ceil(1_000_000), needed / 1_000_000);
+        assert!(error.contains(&format!("3 MB of different pretokens takes about {megabytes} MB")), "{error}");
+        assert!(error.contains(&format!("and {least} MB may be used")), "{error}");
     }
 
     #[test]
