@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from anyvocab.evaluate import evaluate_models as evaluate_models
     from anyvocab.evaluate.tokenizers import TokenizerComparison as TokenizerComparison
     from anyvocab.evaluate.tokenizers import compare_tokenizers as compare_tokenizers
+    from anyvocab.hypernet import Hypernet as Hypernet
     from anyvocab.roles import RoleRecord as RoleRecord
     from anyvocab.tokenizer import Encoding as Encoding
     from anyvocab.tokenizer import IncrementalEncoder as IncrementalEncoder
@@ -83,6 +84,7 @@ _MODULE_OF = {
     "Ensemble": "anyvocab.bytelm.ensemble",
     "Evaluation": "anyvocab.evaluate",
     "HealReport": "anyvocab.transplant.heal",
+    "Hypernet": "anyvocab.hypernet",
     "Ids": "anyvocab.bytelm.context",
     "IncrementalEncoder": "anyvocab.tokenizer",
     "Infill": "anyvocab.bytelm.infill",
@@ -138,6 +140,7 @@ __all__ = [
     "Ensemble",
     "Evaluation",
     "HealReport",
+    "Hypernet",
     "Ids",
     "IncrementalEncoder",
     "Infill",

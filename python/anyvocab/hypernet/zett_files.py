@@ -27,6 +27,7 @@ from anyvocab import _core, errors
 from anyvocab._safetensors import INDEX, SINGLE, Header, HeaderError, read_header, read_index
 from anyvocab._save import sync_folder, write_atomically
 from anyvocab._source import read_json
+from anyvocab.hypernet.folder import ENTRIES
 from anyvocab.hypernet.zett import ZettConfig, ZettHypernet
 from anyvocab.hypernet.zett_pieces import ZettTokenizer
 
@@ -216,8 +217,7 @@ def _own_config(place: Path, source_digest: str | None) -> ZettConfig:
             file=file,
             fix="load it with anyvocab.Hypernet",
         )
-    known = {"anyvocab_version", "config", "format_version", "kind", "model", "source_digest"}
-    for name in sorted(set(document) - known):
+    for name in sorted(set(document) - ENTRIES):
         logger.warning("%s: %s: an unknown entry is not read", file, name)
     stored = document.get("source_digest")
     if source_digest is not None and stored is not None and stored != source_digest:

@@ -78,14 +78,18 @@ def check_apart(place: Path, model: Path) -> None:
         )
 
 
-def will_tie(checkpoint: Checkpoint, tie: str, *, calibrating: bool = False) -> bool:
+def will_tie(
+    checkpoint: Checkpoint, tie: str, *, calibrating: bool = False, two_sided: bool = False
+) -> bool:
     """Return whether the new model's matrices are one.
 
     Args:
         checkpoint: The old model.
         tie: `keep`, `untie`, or `auto`: tied matrices become two where output rows are calibrated,
-            since an input row that is fitted to predict is read as something else.
+            since an input row that is fitted to predict is read as something else, and where the
+            strategy makes a row for each side.
         calibrating: Whether output rows are calibrated.
+        two_sided: Whether the strategy makes a row for each side.
 
     Raises:
         InvalidValue: `tie` is no choice, or the model cannot be untied.
@@ -97,7 +101,7 @@ def will_tie(checkpoint: Checkpoint, tie: str, *, calibrating: bool = False) -> 
             field="tie",
             fix='use "auto", "keep" or "untie"',
         )
-    if not checkpoint.tied or tie == "keep" or (tie == "auto" and not calibrating):
+    if not checkpoint.tied or tie == "keep" or (tie == "auto" and not (calibrating or two_sided)):
         return checkpoint.tied
     kind = str(checkpoint.config.get("model_type", ""))
     headless = checkpoint.find("output") is None and checkpoint.tie.stored == "headless"
@@ -179,7 +183,9 @@ def _bias(checkpoint: Checkpoint, tensor: VocabularyTensor, plan: Plan) -> Rows:
         old: Any = matrix.chunk(0, matrix.rows).reshape(-1)
         made = new_bias(plan, old).to(matrix.dtype)
         side = plan.side("output")
-        same = side.combination.lengths() == 1
+        same = side.verbatim()
+        if side.bias is not None:
+            same &= side.bias == 0.0
         if same.any():  # bit for bit, whatever the type
             import torch
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anyvocab import errors
+from anyvocab.hypernet.folder import read_card
 from anyvocab.report.scripts import script_of
 from anyvocab.transplant import strategies
 from anyvocab.transplant.build import build
@@ -88,13 +89,21 @@ class Choice:
     reason: str
 
 
-def feasible(context: Context) -> list[str]:
-    """Return the strategies whose needs the context meets, floors left out, by name."""
+def feasible(context: Context, *, tied: bool | None = None) -> list[str]:
+    """Return the strategies whose needs the context meets, floors left out, by name.
+
+    Args:
+        context: What is known.
+        tied: Whether one matrix shall serve both sides; as in the source when left out.
+    """
+    tied = context.tied if tied is None else tied
     there = {
         "donor": context.donor is not None,
         "corpus": bool(context.corpus),
         "encoder": context.encoder is not None,
         "model": context.model is not None,
+        "hypernet": context.hypernet is not None and (read_card(context.hypernet).tied or not tied),
+        "family": False,  # nothing but the user's word says that a donor is of the model's family
     }
     return [
         name
@@ -204,7 +213,7 @@ def choose(
     Raises:
         InvalidValue: No candidate is feasible.
     """
-    names = list(candidates) if candidates is not None else feasible(context)
+    names = list(candidates) if candidates is not None else feasible(context, tied=tied)
     if not names:
         raise errors.build(errors.InvalidValue, "no strategy is feasible", field="strategy")
     hidden = hold_out(context)

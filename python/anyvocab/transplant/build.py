@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from anyvocab import errors
-from anyvocab.transplant.dense import Mapped, Predicted
+from anyvocab.transplant.dense import Made, Predicted
 from anyvocab.transplant.identity import Origin
-from anyvocab.transplant.plan import Combination, Plan, Shifted, Side, SidePlan
-from anyvocab.transplant.strategies import Strategy
+from anyvocab.transplant.plan import Combination, Plan, Shifted, Side, SidePlan, apply
+from anyvocab.transplant.strategies import Strategy, shared_part
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from anyvocab.transplant.context import Context
     from anyvocab.transplant.roles import ControlMap
+
+BLOCK = 4096  # rows that are made at once for their mean
 
 __all__ = ["Share", "build", "build_side", "padded_rows", "quiet_ids", "shares"]
 
@@ -114,10 +116,12 @@ def build_side(
 ) -> SidePlan:
     """Return the plan of one side.
 
-    Copied rows stay bit for bit. A control token that takes a sequence has its last row on the
+    Copied rows stay bit for bit; a strategy may make rows of shared text tokens, too, wholly or in
+    part (:class:`anyvocab.transplant.strategies.TakesShared`): these are no copies any more. A
+    control token that takes a sequence has its last row on the
     input side, because that is what the model read last, and its first on the output side, where
     the sequence begins. What no strategy can make, control tokens without a counterpart, padding
-    and what must be quiet are the mean of the rows that are copied: as an output row it gives a
+    and what must be quiet are the mean of the rows of shared tokens: as an output row it gives a
     probability of at most one in their number, since exp is convex.
 
     Args:
@@ -142,62 +146,148 @@ def build_side(
         (share.copied, Combination.single(context.match.source_of[share.copied])),
         (share.controls, Combination.single(taken)),
     ]
-    empty = share.new[:0]
-    dense_ids = empty
-    dense_rows: NDArray[np.float32] | Mapped = np.zeros(
-        (0, context.matrices[side].width), np.float32
-    )
-    fallen = share.new
-    directions = amounts = None
-    if len(share.new):
-        made = strategy.rows(context, side, share.new)
-        if isinstance(made, Shifted):
-            directions = made.directions
-            amounts = np.zeros((rows, len(directions)), dtype=np.float32)
-            amounts[share.new] = made.amounts
-            made = made.combination
-        if isinstance(made, Combination):
-            has = made.lengths() > 0
-            parts.append((share.new[has], made.select(np.flatnonzero(has))))
-            origin[share.new[has]] = Origin.COMPOSED
-        elif isinstance(made, Predicted):
-            has = made.has()
-            dense_ids, dense_rows = share.new[has], made.rows
-            origin[share.new[has]] = Origin.PREDICTED
-        else:
-            numbers = np.ascontiguousarray(made.detach().float().cpu().numpy())
-            has = ~np.isnan(numbers).all(axis=1)
-            dense_ids, dense_rows = share.new[has], numbers if has.all() else numbers[has]
-            origin[share.new[has]] = Origin.PREDICTED
-        fallen = share.new[~has]
-        if amounts is not None:
-            amounts[fallen] = 0.0
-        origin[fallen] = Origin.FALLBACK
+    quiet = share.new[:0]
     if side == "output" or tied:
         quiet = quiet_ids(context, controls, tied=tied)
-        origin[quiet] = Origin.QUIET
-        parts.append((quiet, Combination.empty(len(quiet))))
-    silent = np.flatnonzero((origin == Origin.UNUSED) | (origin == Origin.QUIET))
-    plain = np.concatenate((fallen, share.lost, silent))
-    if len(plain):
-        kept = share.copied[origin[share.copied] == Origin.COPIED]
-        mean = _mean_row(context, side, context.match.source_of[kept])
-        once = np.zeros((rows, 1), dtype=np.float32)
-        once[plain] = 1.0
-        # A direction, not rows: dense rows of a large vocabulary are not copied for a few more.
-        if directions is None or amounts is None:
-            directions, amounts = mean[None], once
-        else:
-            directions = np.concatenate((directions, mean[None]))
-            amounts = np.concatenate((amounts, once), axis=1)
-    return SidePlan(
+    part = shared_part(strategy, side)
+    remade = _shared_text(context, share, quiet) if part else share.new[:0]
+    asked = np.union1d(share.new, remade)
+    made = _Rows.of(context, side, strategy, asked, rows)
+    parts += made.parts
+    origin[made.ids] = made.origin
+    fallen = np.setdiff1d(share.new, made.ids)
+    origin[fallen] = Origin.FALLBACK
+    remade = np.intersect1d(remade, made.ids)  # what it cannot make stays a copy
+    scale = None
+    if part < 1.0 and len(remade):
+        copies = Combination.single(context.match.source_of[remade])
+        if made.origin == Origin.COMPOSED:
+            parts.append((remade, copies.blend(made.combination.select(remade), part)))
+            if made.amounts is not None:
+                made.amounts[remade] *= part
+        else:  # part * ((1 - part) / part * copy + dense row): dense rows are not touched
+            parts.append((remade, copies.scaled((1.0 - part) / part)))
+            scale = np.ones(rows, dtype=np.float32)
+            scale[remade] = part
+    parts.append((quiet, Combination.empty(len(quiet))))
+    origin[quiet] = Origin.QUIET
+    directions, amounts = made.directions, made.amounts
+    plan = SidePlan(
         origin,
         Combination.scattered(rows, parts),
-        dense_ids.astype(np.int64),
-        dense_rows,
+        made.dense_ids,
+        made.dense_rows,
+        scale=scale,
         directions=directions,
         amounts=amounts,
     )
+    if (side == "output" or tied) and context.bias is not None and made.bias is not None:
+        plan = replace(plan, bias=_bias(context, plan, made, remade, part))
+    silent = np.flatnonzero((origin == Origin.UNUSED) | (origin == Origin.QUIET))
+    plain = np.concatenate((fallen, share.lost, silent))
+    if not len(plain):
+        return plan
+    shared = share.copied[origin[share.copied] != Origin.QUIET]
+    mean = _mean_row(context, side, plan, shared, remade)
+    once = np.zeros((rows, 1), dtype=np.float32)
+    once[plain] = 1.0
+    # A direction, not rows: dense rows of a large vocabulary are not copied for a few more.
+    if directions is None or amounts is None:
+        return replace(plan, directions=mean[None], amounts=once)
+    return replace(
+        plan,
+        directions=np.concatenate((directions, mean[None])),
+        amounts=np.concatenate((amounts, once), axis=1),
+    )
+
+
+@dataclass(eq=False)
+class _Rows:
+    """What a strategy made of the ids that it was asked for.
+
+    Attributes:
+        ids: int64[m]: those that it has a row for, ascending.
+        origin: How they are made.
+        combination: R rows; those of `ids` where they are combinations.
+        parts: The same for :meth:`Combination.scattered`.
+        dense_ids: int64: rows with a dense part, ascending.
+        dense_rows: The dense parts.
+        directions: float32[r, D], or None.
+        amounts: float32[R, r], or None.
+        bias: float32[m], or None.
+    """
+
+    ids: NDArray[np.int64]
+    origin: Origin
+    combination: Combination
+    parts: list[tuple[NDArray[np.int64], Combination]]
+    dense_ids: NDArray[np.int64]
+    dense_rows: NDArray[np.float32] | Made
+    directions: NDArray[np.float32] | None = None
+    amounts: NDArray[np.float32] | None = None
+    bias: NDArray[np.float32] | None = None
+
+    @classmethod
+    def of(
+        cls, context: Context, side: Side, strategy: Strategy, asked: NDArray[np.int64], rows: int
+    ) -> _Rows:
+        none = asked[:0].astype(np.int64)
+        nothing = np.zeros((0, context.matrices[side].width), np.float32)
+        plain = Combination.empty(rows)
+        if not len(asked):
+            return cls(none, Origin.COMPOSED, plain, [], none, nothing)
+        made = strategy.rows(context, side, asked)
+        directions = amounts = None
+        if isinstance(made, Shifted):
+            directions = made.directions
+            amounts = np.zeros((rows, len(directions)), dtype=np.float32)
+            has = made.lengths() > 0
+            amounts[asked[has]] = made.amounts[has]
+            made = made.combination
+        if isinstance(made, Combination):
+            has = made.lengths() > 0
+            ids = asked[has]
+            parts = [(ids, made.select(np.flatnonzero(has)))]
+            whole = Combination.scattered(rows, parts)
+            return cls(ids, Origin.COMPOSED, whole, parts, none, nothing, directions, amounts)
+        dense: NDArray[np.float32] | Made
+        bias = None
+        if isinstance(made, Predicted):
+            has, dense, bias = made.has(), made.rows, made.bias
+        else:
+            numbers = np.ascontiguousarray(made.detach().float().cpu().numpy())
+            has = ~np.isnan(numbers).all(axis=1)
+            dense = numbers if has.all() else numbers[has]
+        ids = asked[has].astype(np.int64)
+        # A dense row is all of its row: a shared token's copy goes.
+        parts = [(ids, Combination.empty(len(ids)))]
+        return cls(ids, Origin.PREDICTED, plain, parts, ids, dense, bias=bias)
+
+
+def _shared_text(context: Context, share: Share, quiet: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return shared tokens of text, ascending: byte-fallback tokens keep the rows they have."""
+    vocabulary = context.target.vocabulary
+    kinds = vocabulary.kinds()[share.copied]
+    text = share.copied[kinds != vocabulary.kind_code("byte")]
+    return np.setdiff1d(text, quiet)
+
+
+def _bias(
+    context: Context, plan: SidePlan, made: _Rows, remade: NDArray[np.int64], part: float
+) -> NDArray[np.float32]:
+    """Return what is added to the plain output bias so that it is what the strategy says."""
+    from anyvocab.transplant.trial import plain_bias
+
+    if context.bias is None or made.bias is None:
+        return np.zeros(len(plan), dtype=np.float32)
+    old = context.bias.chunk(0, context.bias.rows).float().reshape(-1).numpy()
+    wanted = made.bias.astype(np.float64)
+    mixed = np.isin(made.ids, remade)
+    own = old[context.match.source_of[made.ids[mixed]]]
+    wanted[mixed] = part * wanted[mixed] + (1.0 - part) * own
+    found = np.zeros(len(plan), dtype=np.float32)
+    found[made.ids] = wanted - plain_bias(plan, old)[made.ids]
+    return found
 
 
 def build(
@@ -225,9 +315,24 @@ def build(
     return Plan(first, build_side(context, "output", last, controls=controls, rows=rows))
 
 
-def _mean_row(context: Context, side: Side, sources: NDArray[np.integer]) -> NDArray[np.float32]:
+def _mean_row(
+    context: Context,
+    side: Side,
+    plan: SidePlan,
+    shared: NDArray[np.int64],
+    remade: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """Return the mean of the rows of shared tokens, as the plan has them."""
     from anyvocab.transplant.strategies.baselines import mean_row
 
+    if len(remade):
+        matrix, total = context.matrices[side], np.zeros(context.matrices[side].width)
+        for start in range(0, len(remade), BLOCK):
+            some = plan.select(remade[start : start + BLOCK])
+            for rows in apply(some, matrix):
+                total += rows.double().sum(dim=0).numpy()
+        return (total / len(remade)).astype(np.float32)
+    sources = context.match.source_of[shared]
     row: NDArray[np.float32] = (
         mean_row(context, side, np.unique(sources) if len(sources) else None).float().numpy()
     )

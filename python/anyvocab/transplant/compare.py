@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +12,14 @@ from anyvocab import errors
 from anyvocab.transplant import strategies as registry
 from anyvocab.transplant.applying import will_tie
 from anyvocab.transplant.auto import FLOORS, feasible
-from anyvocab.transplant.build import build
 from anyvocab.transplant.job import open_job
 from anyvocab.transplant.plan import SIDES, Plan, Side
-from anyvocab.transplant.planning import calibrated, calibration_for
+from anyvocab.transplant.planning import calibrated, calibration_for, score_of, settled_plan
 from anyvocab.transplant.trial import try_on
 
 if TYPE_CHECKING:
     from anyvocab.transplant.context import Encoder, Progress
+    from anyvocab.transplant.job import Job
 
 __all__ = ["Compared", "Comparison", "compare_strategies"]
 
@@ -123,7 +123,8 @@ def compare_strategies(
         changed = try_on(network, plan, job.context)
         return bits_per_byte(changed, texts, tokenizer=job.target).bits_per_byte
 
-    listed = feasible(job.context) if strategies is None else strategies
+    learn = score_of(job) if job.corpus.learn else None
+    listed = feasible(job.context, tied=tied) if strategies is None else strategies
     named = listed if isinstance(listed, Mapping) else {name: (name, {}) for name in listed}
     names = list(named)
     rows = []
@@ -132,7 +133,7 @@ def compare_strategies(
             progress(name, at, len(names) + len(floors))
         floor = name in floors or name in FLOORS
         began = time.perf_counter()
-        plan = _plan(*named.get(name, (name, {})), job, tied)
+        plan = _plan(*named.get(name, (name, {})), job, tied, learn)
         fitted = plan
         if calibration is not None and not floor:
             fitted = calibrated(job, plan, calibration)[0]
@@ -147,11 +148,17 @@ def compare_strategies(
     )
 
 
-def _plan(name: str, options: Mapping[str, Any], job: Any, tied: bool) -> Plan:
+def _plan(
+    name: str,
+    options: Mapping[str, Any],
+    job: Job,
+    tied: bool,
+    score: Callable[[Plan], float] | None,
+) -> Plan:
     first, comma, second = name.partition(",")
     made: dict[Side, registry.Strategy] = {
         "input": registry.make(first, options),
         "output": registry.make(second if comma else first, options),
     }
-    plan = build(job.context, strategies=made, controls=job.controls, rows=job.rows, tied=tied)
+    plan, _ = settled_plan(job, made, tied, score)
     return Plan(plan.input, plan.output, dict.fromkeys(SIDES, name))

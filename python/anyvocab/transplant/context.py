@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,6 +104,8 @@ class Context:
         progress: Told about long work.
         shared: What strategies have made and may need again; goes along to contexts with other
             held-out ids.
+        bias: The source's output bias, or None where it has none.
+        hypernet: The folder of a hypernetwork for the model, or None.
     """
 
     source: Tokenizer
@@ -117,6 +120,8 @@ class Context:
     held_out: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     progress: Progress = _silent
     shared: dict[str, Any] = field(default_factory=dict, repr=False)
+    bias: Matrix | None = None
+    hypernet: Path | None = None
 
     @classmethod
     def of(

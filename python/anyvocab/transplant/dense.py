@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -13,7 +14,31 @@ if TYPE_CHECKING:
 
     from anyvocab.transplant.plan import Matrix
 
-__all__ = ["Mapped", "Predicted"]
+__all__ = ["Made", "Mapped", "Predicted", "Referred"]
+
+
+class Made(Protocol):
+    """Rows that are made when they are taken."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        ...
+
+    def take(self, places: NDArray[np.integer[Any]]) -> Tensor:
+        """Return some of the rows, float32 (n, D), in the order given."""
+        ...
+
+
+@runtime_checkable
+class Referred(Made, Protocol):
+    """Rows that a plan holds by naming what makes them."""
+
+    def reference(self) -> Mapping[str, Any]:
+        """Return what a strategy's `remade` needs to make them again, ready for JSON.
+
+        `strategy` and `options` name the strategy; the rest is its own.
+        """
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +83,13 @@ class Predicted:
         size: How many tokens were asked for.
         places: int64[m]: which of them have a row, ascending.
         rows: m rows.
+        bias: float32[m], their output biases, where the model has one and the strategy says.
     """
 
     size: int
     places: NDArray[np.int64]
-    rows: Mapped
+    rows: Made
+    bias: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """Return the number of tokens asked for."""

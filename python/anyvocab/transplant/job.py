@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from anyvocab import errors
 from anyvocab.evaluate.domains import Domain, read_domains
+from anyvocab.hypernet.folder import shipped
 from anyvocab.tokenizer import Tokenizer
 from anyvocab.transplant import chat as chat_
 from anyvocab.transplant import gate
@@ -137,6 +138,8 @@ def open_job(
     headless = checkpoint.tied or checkpoint.find("output") is None
     matrices["output"] = matrices["input"] if headless else checkpoint.matrix("output")
     others: dict[str, Any] = {} if progress is None else {"progress": progress}
+    if checkpoint.find("bias") is not None:
+        others["bias"] = checkpoint.matrix("bias")
     context = Context.of(
         source,
         target,
@@ -146,6 +149,7 @@ def open_job(
         encoder=encoder,
         model=_once(lambda: _load(folder)),
         seed=seed,
+        hypernet=shipped(folder),
         **others,
     )
     return Job(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from anyvocab import errors
-from anyvocab.transplant.dense import Mapped
+from anyvocab.transplant.dense import Made
 from anyvocab.transplant.identity import Origin
 from anyvocab.transplant.ragged import spans
 from anyvocab.transplant.weights.matrix import nonfinite_rows
@@ -172,6 +172,10 @@ class Combination:
         indptr = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
         return Combination(indptr, self.columns[at], self.weights[at])
 
+    def scaled(self, factor: float) -> Combination:
+        """Return the rows with every weight multiplied."""
+        return Combination(self.indptr, self.columns, (self.weights * factor).astype(np.float32))
+
     def blend(self, other: Combination, share: float) -> Combination:
         """Return `(1 - share) * self + share * other`; a row that one lacks is the other's.
 
@@ -285,7 +289,7 @@ class SidePlan:
     origin: NDArray[np.uint8]
     combination: Combination
     dense_ids: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    dense_rows: NDArray[np.float32] | Mapped = field(
+    dense_rows: NDArray[np.float32] | Made = field(
         default_factory=lambda: np.zeros((0, 0), np.float32)
     )
     scale: NDArray[np.float32] | None = None
@@ -315,9 +319,23 @@ class SidePlan:
         import torch
 
         chosen = np.arange(len(self.dense_ids)) if places is None else places
-        if isinstance(self.dense_rows, Mapped):
-            return self.dense_rows.take(chosen)
-        return torch.from_numpy(self.dense_rows[chosen])
+        if isinstance(self.dense_rows, np.ndarray):
+            return torch.from_numpy(self.dense_rows[chosen])
+        return self.dense_rows.take(chosen)
+
+    def select(self, ids: NDArray[np.int64]) -> SidePlan:
+        """Return the plan of some rows alone, `ids` ascending."""
+        places = np.flatnonzero(np.isin(self.dense_ids, ids))
+        return replace(
+            self,
+            origin=self.origin[ids],
+            combination=self.combination.select(ids),
+            dense_ids=np.searchsorted(ids, self.dense_ids[places]),
+            dense_rows=self.dense(places).numpy(),
+            scale=None if self.scale is None else self.scale[ids],
+            amounts=None if self.amounts is None else self.amounts[ids],
+            bias=None if self.bias is None else self.bias[ids],
+        )
 
     def verbatim(self) -> NDArray[np.bool_]:
         """Return which rows are one source row bit for bit, bool[R]."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +12,15 @@ import numpy as np
 
 from anyvocab import _core, errors
 from anyvocab._save import write_atomically
-from anyvocab.transplant.dense import Mapped
+from anyvocab.transplant.dense import Made, Mapped, Referred
 from anyvocab.transplant.plan import Combination, Matrix, Plan, Side, SidePlan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["load_plan", "save_plan"]
+__all__ = ["Remake", "load_plan", "save_plan"]
+
+Remake = Callable[[Side, Mapping[str, Any], "NDArray[np.int64]"], Made]
 
 FORMAT_VERSION = 1
 _MAP = ("ids", "before", "weights", "after")
@@ -37,6 +39,7 @@ def save_plan(plan: Plan, path: str | os.PathLike[str], *, belongs_to: dict[str,
 
     tensors: dict[str, NDArray[Any]] = {}
     notes: dict[str, list[str]] = {}
+    made: dict[str, Mapping[str, Any]] = {}
     for name, side in (("input", plan.input), ("output", plan.output)):
         if side is None:
             continue
@@ -47,10 +50,15 @@ def save_plan(plan: Plan, path: str | os.PathLike[str], *, belongs_to: dict[str,
             f"{name}.weights": side.combination.weights,
             f"{name}.dense_ids": side.dense_ids,
         }
-        if isinstance(side.dense_rows, Mapped):  # the map, not the rows that it makes
-            tensors |= {f"{name}.map_{one}": getattr(side.dense_rows, one) for one in _MAP}
+        dense = side.dense_rows
+        if isinstance(dense, Mapped):  # the map, not the rows that it makes
+            tensors |= {f"{name}.map_{one}": getattr(dense, one) for one in _MAP}
+        elif isinstance(dense, np.ndarray):
+            tensors[f"{name}.dense_rows"] = dense
+        elif isinstance(dense, Referred):
+            made[name] = dense.reference()
         else:
-            tensors[f"{name}.dense_rows"] = side.dense_rows
+            tensors[f"{name}.dense_rows"] = side.dense().numpy()
         for field in _OPTIONAL:
             value = getattr(side, field)
             if value is not None:
@@ -62,6 +70,7 @@ def save_plan(plan: Plan, path: str | os.PathLike[str], *, belongs_to: dict[str,
         "strategy": plan.strategy,
         "belongs_to": belongs_to,
         "notes": notes,
+        **({"made": made} if made else {}),
     }
     ready = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     data = save(ready, metadata={"plan": json.dumps(metadata, sort_keys=True)})
@@ -75,6 +84,7 @@ def load_plan(
     *,
     belongs_to: dict[str, str] | None = None,
     donor: Mapping[Side, Matrix] | None = None,
+    remake: Remake | None = None,
 ) -> Plan:
     """Return the plan in a file.
 
@@ -82,6 +92,8 @@ def load_plan(
         path: Where it is.
         belongs_to: What it must have been made for; not checked when left out.
         donor: Side to the donor's matrix; needed where rows are mapped donor rows.
+        remake: Makes rows that the plan only refers to, such as a network's: given the side, the
+            reference and the target ids.
 
     Raises:
         SourceNotFound: There is no such file.
@@ -130,7 +142,9 @@ def load_plan(
                 arrays[f"{name}.indptr"], arrays[f"{name}.columns"], arrays[f"{name}.weights"]
             ),
             arrays[f"{name}.dense_ids"],
-            _dense(arrays, name, donor, place),
+            _dense(arrays, name, donor, place)
+            if name not in metadata.get("made", {})
+            else _remade(arrays, name, metadata["made"][name], remake, place),
             notes=tuple(metadata["notes"].get(name, ())),
             **{field: arrays.get(f"{name}.{field}") for field in _OPTIONAL},
         )
@@ -140,6 +154,24 @@ def load_plan(
             errors.TokenizerFormatError, "has no input side", field="plan", file=str(place)
         )
     return Plan(first, sides["output"], dict(metadata["strategy"]))
+
+
+def _remade(
+    arrays: Mapping[str, NDArray[Any]],
+    name: Side,
+    reference: Mapping[str, Any],
+    remake: Remake | None,
+    place: Path,
+) -> Made:
+    if remake is None:
+        raise errors.build(
+            errors.InvalidValue,
+            f"its rows are made by the strategy {reference.get('strategy')}, which was not given",
+            field="remake",
+            file=str(place),
+            fix="give what makes them; anyvocab.transplant.planning.remaker makes it of a context",
+        )
+    return remake(name, reference, arrays[f"{name}.dense_ids"])
 
 
 def _dense(

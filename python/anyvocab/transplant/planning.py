@@ -7,23 +7,45 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anyvocab import errors
+from anyvocab.hypernet.folder import find_hypernet, read_card
 from anyvocab.transplant import strategies
 from anyvocab.transplant.auto import Choice, choose
 from anyvocab.transplant.build import build, shares
 from anyvocab.transplant.job import Job
 from anyvocab.transplant.plan import SIDES, Plan, Side
-from anyvocab.transplant.plan_file import load_plan
+from anyvocab.transplant.plan_file import Remake, load_plan
+from anyvocab.transplant.settle import settle
 
 if TYPE_CHECKING:
-    from anyvocab.transplant.calibrate import Calibration
+    import numpy as np
+    from numpy.typing import NDArray
 
-__all__ = ["calibrated", "calibration_for", "make_plan", "named_strategies", "strategies_of"]
+    from anyvocab.transplant.calibrate import Calibration
+    from anyvocab.transplant.context import Context
+    from anyvocab.transplant.dense import Made
+
+__all__ = [
+    "calibrated",
+    "calibration_for",
+    "check_sides",
+    "make_plan",
+    "named_strategies",
+    "remaker",
+    "score_of",
+    "settled_plan",
+    "strategies_of",
+    "wants_two",
+]
 
 TRIAL_BYTES = 1 << 15  # of the text that is learned from: where strategies are tried
 
 
-def named_strategies(strategy: str | Mapping[Side, str], tied: bool) -> dict[Side, str] | None:
-    """Return side to strategy; None where one is to be chosen."""
+def named_strategies(strategy: str | Mapping[Side, str]) -> dict[Side, str] | None:
+    """Return side to strategy; None where one is to be chosen.
+
+    Raises:
+        InvalidValue: A side has none.
+    """
     if strategy == "auto":
         return None
     named: dict[Side, str] = (
@@ -31,15 +53,29 @@ def named_strategies(strategy: str | Mapping[Side, str], tied: bool) -> dict[Sid
         if isinstance(strategy, str)
         else {side: strategy[side] for side in SIDES if side in strategy}
     )
-    if set(named) != set(SIDES) or (tied and named["input"] != named["output"]):
-        raise errors.build(
-            errors.InvalidValue,
-            f"{dict(strategy) if isinstance(strategy, Mapping) else strategy!r}",
-            field="strategy",
-            fix="name one for input and one for output; tied matrices take one for both "
-            '(tie="untie" makes them two)',
-        )
+    if set(named) != set(SIDES):
+        raise _two_strategies(strategy)
     return named
+
+
+def check_sides(named: Mapping[Side, str] | None, tied: bool) -> None:
+    """Raise where one matrix shall serve both sides and two strategies are named.
+
+    Raises:
+        InvalidValue: They are.
+    """
+    if named is not None and tied and named["input"] != named["output"]:
+        raise _two_strategies(named)
+
+
+def _two_strategies(strategy: str | Mapping[Side, str]) -> errors.InvalidValue:
+    return errors.build(
+        errors.InvalidValue,
+        f"{dict(strategy) if isinstance(strategy, Mapping) else strategy!r}",
+        field="strategy",
+        fix="name one for input and one for output; tied matrices take one for both "
+        '(tie="untie" makes them two)',
+    )
 
 
 def make_plan(
@@ -67,14 +103,14 @@ def make_plan(
     if saved.is_file():  # an interrupted swap is resumed
         donor = None if job.context.donor is None else job.context.donor.matrices
         try:
-            plan = load_plan(saved, belongs_to=key, donor=donor)
+            plan = load_plan(saved, belongs_to=key, donor=donor, remake=remaker(job.context))
         except errors.InvalidValue:
             saved.unlink()  # it was made for another request
         else:
             return plan, None, ("the plan of an interrupted swap",)
     choice = None
+    score = score_of(job) if runnable and job.corpus.learn else None
     if wanted is None:
-        score = _score_of(job) if runnable and job.corpus.learn else None
         choice = choose(job.context, controls=job.controls, rows=job.rows, tied=tied, score=score)
         wanted = dict(choice.strategies)
         options = None
@@ -83,14 +119,52 @@ def make_plan(
     made: dict[Side, strategies.Strategy] = {
         side: strategies.make(name, options) for side, name in wanted.items()
     }
-    plan = build(job.context, strategies=made, controls=job.controls, rows=job.rows, tied=tied)
+    plan, decided = settled_plan(job, made, tied, score)
     plan = Plan(plan.input, plan.output, {side: wanted[side] for side in SIDES})
     if calibration is None:
         why = "the model is not run" if not runnable else "that was not asked for"
         why = "there is no corpus" if runnable and not job.corpus.learn else why
-        return plan, choice, (f"output rows are not calibrated: {why}",)
+        return plan, choice, (*decided, f"output rows are not calibrated: {why}")
     plan, notes = calibrated(job, plan, calibration)
-    return plan, choice, notes
+    return plan, choice, (*decided, *notes)
+
+
+def settled_plan(
+    job: Job,
+    made: Mapping[Side, strategies.Strategy],
+    tied: bool,
+    score: Callable[[Plan], float] | None,
+) -> tuple[Plan, tuple[str, ...]]:
+    """Return the plan of strategies, what they leave open decided, and why it was decided so."""
+    decided, why = settle(
+        job.context, made, controls=job.controls, rows=job.rows, tied=tied, score=score
+    )
+    plan = build(job.context, strategies=decided, controls=job.controls, rows=job.rows, tied=tied)
+    return plan, why
+
+
+def remaker(context: Context) -> Remake:
+    """Return what makes rows that a saved plan only refers to."""
+
+    def remake(side: Side, reference: Mapping[str, Any], ids: NDArray[np.int64]) -> Made:
+        name = str(reference.get("strategy"))
+        made = strategies.make(name, reference.get("options"))
+        if not isinstance(made, strategies.Remaking):
+            raise errors.build(
+                errors.InvalidValue, f"{name} makes no rows again", field="plan", fix="plan again"
+            )
+        return made.remade(context, side, ids, reference)
+
+    return remake
+
+
+def wants_two(job: Job, wanted: Mapping[Side, str] | None, options: Mapping[str, Any]) -> bool:
+    """Return whether a named strategy makes a row for each side: then tied matrices become two."""
+    if wanted is None or "hypernet" not in wanted.values():
+        return False
+    place = options.get("hypernet")
+    folder = find_hypernet(place) if place else job.context.hypernet
+    return folder is not None and not read_card(folder).tied
 
 
 def calibration_for(job: Job, calibrate: str, runnable: bool) -> Calibration | None:
@@ -142,16 +216,26 @@ def _check_needs(job: Job, side: Side, name: str, options: Mapping[str, Any] | N
         "donor": (context.donor, "give --donor MODEL, a model that has the new vocabulary"),
         "corpus": (context.corpus, "give --corpus FILES, texts of the model's use"),
         "encoder": (context.encoder, "give --encoder FOLDER, a sentence encoder"),
+        "hypernet": (
+            context.hypernet,
+            "none is shipped with this model: give --option hypernet=FOLDER, which "
+            "`anyvocab hypernet train` makes",
+        ),
+        "family": (context.donor, "give --donor MODEL, a relative that has the new vocabulary"),
     }
+    words = {"hypernet": "hypernetwork", "family": "relative of the model"}
     for need in strategies.needs_of(name, options):
         value, fix = fixes.get(need, (True, ""))
         if not value:
             raise errors.build(
-                errors.InvalidValue, f"{name} needs a {need}", field=f"strategy, {side}", fix=fix
+                errors.InvalidValue,
+                f"{name} needs a {words.get(need, need)}",
+                field=f"strategy, {side}",
+                fix=fix,
             )
 
 
-def _score_of(job: Job) -> Callable[[Plan], float]:
+def score_of(job: Job) -> Callable[[Plan], float]:
     """Return what gives a plan's bits per byte on a part of the text that is learned from."""
     from anyvocab.evaluate import bits_per_byte
     from anyvocab.transplant.trial import try_on

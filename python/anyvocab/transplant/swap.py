@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from anyvocab import errors
 from anyvocab._save import write_atomically
 from anyvocab.evaluate.models import model_kind
@@ -27,10 +29,18 @@ from anyvocab.transplant.files import (
     vocabulary_digest,
 )
 from anyvocab.transplant.heal import healing_file
+from anyvocab.transplant.identity import Origin
 from anyvocab.transplant.job import Job, open_job
 from anyvocab.transplant.plan import SIDES, Plan, Side
 from anyvocab.transplant.plan_file import save_plan
-from anyvocab.transplant.planning import calibration_for, make_plan, named_strategies, strategies_of
+from anyvocab.transplant.planning import (
+    calibration_for,
+    check_sides,
+    make_plan,
+    named_strategies,
+    strategies_of,
+    wants_two,
+)
 from anyvocab.transplant.result import SwapReport, Verification
 from anyvocab.transplant.row_statistics import RowStatistics, row_statistics
 from anyvocab.transplant.verify import compare_rows, verify
@@ -44,6 +54,7 @@ __all__ = ["EXTRAS", "RUN_LIMIT", "staging_of", "swap"]
 
 EXTRAS = "anyvocab"  # the folder of what anyvocab adds to a model: plan, origins
 PLAN = "plan.safetensors"
+_MADE = (Origin.COMPOSED, Origin.PREDICTED)
 RUN_LIMIT = 4 << 30  # bytes of weights of a model that is run without being asked to
 
 
@@ -90,7 +101,8 @@ def swap(
     """Give a pretrained model another tokenizer, write the result, and return what was done.
 
     The new folder loads in transformers and whatever else reads its format. Rows of tokens that
-    both vocabularies have are the source's bit for bit, but for the output row of a second id with
+    both vocabularies have are the source's bit for bit (unless the strategy is one that makes them
+    too, and a text says that it helps: `hypernet`), but for the output row of a second id with
     the same bytes, which is made improbable; every weight that does not belong to the
     vocabulary is the source's byte for byte. Nothing appears at `out` before all of it is there.
 
@@ -108,7 +120,8 @@ def swap(
         map: Control tokens by hand: new spelling to old spelling, id or text; or `NEW=OLD` texts.
         chat: `keep`, `take` or `translate` the chat template, or `none`; the target's own when
             left out, else the source's translated.
-        tie: Whether tied matrices stay tied: `auto` unties them where output rows are calibrated.
+        tie: Whether tied matrices stay tied: `auto` unties them where output rows are calibrated,
+            and where the strategy makes a row for each side.
         calibrate: Whether output rows are fitted to the corpus, where there is one and the model
             may be run: `auto` those of new tokens; `all` those of shared ones too where a hidden
             part of the corpus is predicted better by them, which are then no copies any more.
@@ -162,9 +175,13 @@ def swap(
     runnable = _may_run(job.checkpoint, run)
     scored = runnable and model_kind(job.checkpoint.config) == "causal"
     calibration = calibration_for(job, calibrate, scored)
-    tied = applying.will_tie(job.checkpoint, tie, calibrating=calibration is not None)
+    wanted = named_strategies(strategy)
+    two_sided = wants_two(job, wanted, options or {})
+    tied = applying.will_tie(
+        job.checkpoint, tie, calibrating=calibration is not None, two_sided=two_sided
+    )
+    check_sides(wanted, tied)
     small = config_files(job.source, job.target, job.controls, rows=job.rows, tied=tied)
-    wanted = named_strategies(strategy, tied)
     asked = {
         "strategy": wanted or "auto",
         "options": dict(options or {}),
@@ -344,7 +361,15 @@ def _verify(
     if how == "files":
         return Verification(tuple(checks), None, time.perf_counter() - began)
     judged = {domain.name: domain.documents for domain in job.corpus.judge}
-    found = verify(staging, job.folder, tokenizer=job.target, texts=judged, run=runnable)
+    remade = np.isin(plan.input.origin[: len(job.target.vocabulary)], _MADE)
+    found = verify(
+        staging,
+        job.folder,
+        tokenizer=job.target,
+        texts=judged,
+        run=runnable,
+        copied=not (remade & (job.context.match.source_of >= 0)).any(),
+    )
     return Verification((*checks, *found.checks), found.evaluation, time.perf_counter() - began)
 
 

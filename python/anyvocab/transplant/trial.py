@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anyvocab import errors
-from anyvocab.transplant.plan import Plan, apply
+from anyvocab.transplant.plan import Plan, SidePlan, apply
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from anyvocab.transplant.context import Context
 
-__all__ = ["new_bias", "try_on"]
+__all__ = ["new_bias", "plain_bias", "try_on"]
 
 
 def try_on(model: Any, plan: Plan, context: Context) -> Any:
@@ -69,12 +71,17 @@ def new_bias(plan: Plan, bias: Any) -> Any:
     import torch
 
     side = plan.side("output")
-    parts = side.combination
-    old = bias.detach().float().reshape(-1).numpy().astype(np.float64)
+    made = plain_bias(side, bias.detach().float().cpu().reshape(-1).numpy())
+    if side.bias is not None:
+        made = made + side.bias
+    return torch.from_numpy(made.astype(np.float32))
+
+
+def plain_bias(side: SidePlan, bias: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Return the output bias of the new rows before the plan's own is added, float64 (R,)."""
+    parts, old = side.combination, bias.astype(np.float64)
     row = np.repeat(np.arange(len(parts)), parts.lengths())
     weighted = parts.weights * old[parts.columns]
     made = np.bincount(row, weights=weighted, minlength=len(parts)).astype(np.float64)
     made[parts.lengths() == 0] = old.mean()
-    if side.bias is not None:
-        made = made + side.bias
-    return torch.from_numpy(made.astype(np.float32))
+    return made

@@ -50,7 +50,7 @@ MEANINGS = {
     Origin.ROLE: "a control token: the row of the source's token of that role",
     Origin.MAPPED: "as the map by hand says",
     Origin.COMPOSED: "new: a combination of source rows",
-    Origin.PREDICTED: "new: by a learned map or a network",
+    Origin.PREDICTED: "by a learned map or a network",
     Origin.FALLBACK: "nothing fits: the mean row",
     Origin.UNUSED: "a hole or padding: no text makes it",
     Origin.QUIET: "a second spelling of bytes that another id has: hardly ever sampled",

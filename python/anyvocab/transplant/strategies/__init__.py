@@ -10,10 +10,10 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from anyvocab import errors
 
@@ -23,21 +23,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from anyvocab.transplant.context import Context
-    from anyvocab.transplant.dense import Predicted
+    from anyvocab.transplant.dense import Made, Predicted
     from anyvocab.transplant.plan import Combination, Shifted, Side
 
 __all__ = [
     "ENTRY_POINTS",
     "Need",
+    "Remaking",
     "Strategy",
+    "TakesShared",
+    "Undecided",
     "make",
     "names",
     "needs_of",
     "options_of",
+    "shared_part",
     "strategy",
 ]
 
-Need = Literal["donor", "corpus", "encoder", "model"]
+Need = Literal["donor", "corpus", "encoder", "model", "hypernet", "family"]
 ENTRY_POINTS = "anyvocab.strategies"
 
 
@@ -60,6 +64,54 @@ class Strategy(Protocol):
             of NaN, means: this strategy has none, and the caller falls back to the mean row.
         """
         ...
+
+
+@runtime_checkable
+class TakesShared(Strategy, Protocol):
+    """A strategy that makes rows of shared text tokens, too, where others copy them."""
+
+    def shared_part(self, side: Side) -> float:
+        """Return the part of a shared token's row that is the strategy's, 0 to 1.
+
+        The rest is the source's row; 0 copies it bit for bit.
+        """
+        ...
+
+
+@runtime_checkable
+class Undecided(Strategy, Protocol):
+    """A strategy that leaves something to be decided on evidence, side by side."""
+
+    def variants(self, context: Context, side: Side, *, tied: bool) -> Sequence[Strategy]:
+        """Return what to choose from, the plainest first; one where nothing is left to decide."""
+        ...
+
+    def untried(self, context: Context, side: Side, *, tied: bool) -> tuple[Strategy, str]:
+        """Return what to take where no text can be scored, and why, in words."""
+        ...
+
+
+@runtime_checkable
+class Remaking(Strategy, Protocol):
+    """A strategy whose rows a plan holds by reference (see :class:`..dense.Referred`)."""
+
+    def remade(
+        self, context: Context, side: Side, ids: NDArray[np.int64], reference: Mapping[str, Any]
+    ) -> Made:
+        """Return the rows of a saved plan again.
+
+        Raises:
+            InvalidValue: What made them is gone, or has changed.
+        """
+        ...
+
+
+def shared_part(strategy: Strategy, side: Side) -> float:
+    """Return the part of a shared token's row that a strategy makes; 0 where it copies them."""
+    part = strategy.shared_part(side) if isinstance(strategy, TakesShared) else 0.0
+    if not 0.0 <= part <= 1.0:
+        raise errors.build(errors.InvalidValue, f"must be in [0, 1], got {part}", field="share")
+    return part
 
 
 @dataclasses.dataclass(frozen=True)
