@@ -18,6 +18,7 @@ import typer
 from anyvocab.cli import compare, complete, count, demo, doctor, ensemble, infill, score
 from anyvocab.cli import eval as eval_
 from anyvocab.cli import extend as extend_
+from anyvocab.cli import hypernet as hypernet_
 from anyvocab.cli import inspect as inspect_
 from anyvocab.cli import swap as swap_
 from anyvocab.cli import sweep as sweep_
@@ -122,6 +123,17 @@ for _name, _command in (
     ("ensemble", ensemble.command),
 ):
     app.command(_name, no_args_is_help=_name != "demo")(_guard(_command))
+
+
+hypernets = typer.Typer(
+    help=hypernet_.HELP,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+hypernets.command("transfer", no_args_is_help=True)(_guard(hypernet_.transfer))
+hypernets.command("show", no_args_is_help=True)(_guard(hypernet_.show))
+app.add_typer(hypernets, name="hypernet")
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -14,7 +14,7 @@ from anyvocab.cli.progress import ProgressLine
 if TYPE_CHECKING:
     from anyvocab.transplant.result import SwapReport
 
-__all__ = ["command"]
+__all__ = ["command", "print_report"]
 
 _SHOWN = 12  # control tokens, hidden-row results
 
@@ -190,7 +190,7 @@ def command(
     if json:
         output.document(done.to_dict())
     else:
-        _print(output, done)
+        print_report(output, done)
     if report is not None:
         output.progress(f"wrote {report}")
     return ExitCode.DONE if done.ok else ExitCode.VERIFICATION_FAILED
@@ -239,7 +239,8 @@ def _print_strategies(output: Output) -> None:
         output.table(["strategy", "needs", "options", "what it does"], rows)
 
 
-def _print(output: Output, done: SwapReport) -> None:
+def print_report(output: Output, done: SwapReport) -> None:
+    """Print what a swap did."""
     output.heading(f"{done.model} with the tokenizer of {done.tokenizer}")
     if done.findings:
         output.table(
