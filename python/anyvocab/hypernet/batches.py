@@ -64,6 +64,7 @@ class Batch:
         anchor_ids: int64 (A,): the source ids they are.
         bytes: Bytes that the targets stand for.
         vocabulary: Tokens of the sampled tokenizer.
+        tokens: The bytes of each local id; empty for controls.
     """
 
     step: int
@@ -78,6 +79,7 @@ class Batch:
     anchor_ids: Tensor
     bytes: int
     vocabulary: int
+    tokens: tuple[bytes, ...] = ()
 
     @property
     def scored(self) -> int:
@@ -181,11 +183,12 @@ class Batcher:
         pieces = sampled.pieces[chosen].astype(np.int64)
         single = np.flatnonzero((sampled.lengths[chosen] == 1) & (pieces[:, 0] < self.source_rows))
         scored = targets[targets != IGNORED]
-        sizes = np.array([len(tokens[id]) for id in chosen.tolist()] + [0] * len(control))
+        named = (*(tokens[id] for id in chosen.tolist()), *(b"" for _ in control))
+        sizes = np.fromiter(map(len, named), np.int64, len(named))
         return Batch(
             step,
             torch.from_numpy(pieces),
-            torch.from_numpy(self.surroundings([tokens[i] for i in chosen.tolist()], tokens)),
+            torch.from_numpy(self.surroundings(named[: len(chosen)], tokens)),
             part,
             torch.from_numpy(inputs),
             torch.from_numpy(mask),
@@ -195,6 +198,7 @@ class Batcher:
             torch.from_numpy(pieces[single, 0]),
             int(sizes[scored].sum()),
             size,
+            named,
         )
 
     def _chosen(

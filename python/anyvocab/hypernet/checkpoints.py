@@ -14,6 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from anyvocab import _core, errors
+from anyvocab.hypernet.fixed import FixedSampler
+from anyvocab.hypernet.sharding import like, whole
 
 if TYPE_CHECKING:
     from anyvocab.hypernet.fit import Trainer
@@ -23,6 +25,19 @@ __all__ = ["CHECKPOINT", "Checkpoints", "Progress"]
 CHECKPOINT = "checkpoint.safetensors"
 FORMAT_VERSION = 1
 _META = "anyvocab"
+# Options that may change between the parts of a run: they say how long, where and how, not what.
+_FREE = (
+    "accumulate",
+    "checkpoint_seconds",
+    "checkpointing",
+    "compile",
+    "log_every",
+    "measure_every",
+    "minutes",
+    "parallel",
+    "steps",
+    "tracker",
+)
 
 
 @dataclass
@@ -49,25 +64,40 @@ class Checkpoints:
         trainer = self._trainer
         options = asdict(trainer.options)
         # What may change between the parts of a run.
-        for name in ("steps", "minutes", "checkpoint_seconds", "log_every", "measure_every"):
+        for name in _FREE:
             options.pop(name)
         found = hashlib.sha256()
         for part in trainer.texts.parts:
             found.update(part.name.encode() + b"\0" + hashlib.sha256(part.data).digest())
         for matrix in trainer.body.rows.sides:
             found.update(matrix[:64].float().cpu().numpy().tobytes())
-        told = {"options": options, "network": trainer.config.to_dict()}
+        for sampler in trainer.batcher.samplers:
+            if isinstance(sampler, FixedSampler):
+                target = sampler.tokenizer
+                found.update(target.ids.tobytes() + b"\0".join(target.tokens))
+        told = {
+            "given": trainer.given,
+            "network": trainer.config.to_dict(),
+            "options": options,
+        }
         found.update(json.dumps(told, sort_keys=True, default=str).encode())
         return found.hexdigest()
 
     def save(self) -> None:
-        """Write the checkpoint: a temporary file, fsync, rename."""
+        """Write the checkpoint: a temporary file, fsync, rename.
+
+        All ranks take part, and the leader writes.
+        """
         trainer = self._trainer
-        tensors = {f"network.{n}": t for n, t in trainer.network.state_dict().items()}
-        state = trainer.optimizer.state_dict()["state"]
+        tensors = {f"network.{n}": whole(t) for n, t in trainer.network.state_dict().items()}
+        for name, tensor in trainer.backbone_state().items():
+            tensors[f"backbone.{name}"] = tensor
+        state = trainer.updates.optimizer.state_dict()["state"]
         for at, kept in state.items():
             for name, tensor in kept.items():
-                tensors[f"optimizer.{at}.{name}"] = torch.as_tensor(tensor)
+                tensors[f"optimizer.{at}.{name}"] = whole(torch.as_tensor(tensor))
+        if not trainer.world.leads:
+            return
         meta = {
             "anyvocab_version": _core.__version__,
             "format_version": FORMAT_VERSION,
@@ -78,8 +108,8 @@ class Checkpoints:
         self.folder.mkdir(parents=True, exist_ok=True)
         target = self.folder / CHECKPOINT
         temporary = target.with_suffix(".tmp")
-        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(whole, temporary, metadata={_META: json.dumps(meta, sort_keys=True)})
+        packed = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        save_file(packed, temporary, metadata={_META: json.dumps(meta, sort_keys=True)})
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         temporary.replace(target)
@@ -114,15 +144,22 @@ class Checkpoints:
                 file=str(file),
                 fix="give the options it was begun with, or another folder",
             )
-        network = {n.removeprefix("network."): t for n, t in tensors.items() if n[:8] == "network."}
+        held = trainer.network.state_dict()
+        network = {name: like(tensors[f"network.{name}"], one) for name, one in held.items()}
         trainer.network.load_state_dict(network)
+        with torch.no_grad():
+            for name, parameter in trainer.backbone.parameters.items():
+                parameter.copy_(like(tensors[f"backbone.{name}"], parameter))
         state: dict[int, dict[str, Any]] = {}
         for name, tensor in tensors.items():
             if name.startswith("optimizer."):
-                _, at, key = name.split(".", 2)
-                state.setdefault(int(at), {})[key] = tensor
-        groups = trainer.optimizer.state_dict()["param_groups"]
-        trainer.optimizer.load_state_dict({"state": state, "param_groups": groups})
+                _, place, key = name.split(".", 2)
+                whose = trainer.updates.parameters[int(place)]
+                made = like(tensor, whose) if tensor.dim() else tensor
+                state.setdefault(int(place), {})[key] = made
+        optimizer = trainer.updates.optimizer
+        groups = optimizer.state_dict()["param_groups"]
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
         trainer.progress = Progress(**meta["progress"])
         trainer.restore(meta["measured"])
         return True

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from anyvocab.hypernet.sampler import SamplerOptions, TokenizerSampler
 
 from anyvocab import errors
+from anyvocab.hypernet.backbone import Backbone, recompute, saved_model
 from anyvocab.hypernet.batches import Batch, Batcher, Controls
 from anyvocab.hypernet.body import Body
 from anyvocab.hypernet.checkpoints import Checkpoints, Progress
 from anyvocab.hypernet.data import Texts
 from anyvocab.hypernet.features import FEATURES, SurroundingsOf
+from anyvocab.hypernet.fixed import FixedSampler, FixedSurroundings
+from anyvocab.hypernet.interrupts import Interrupts
+from anyvocab.hypernet.matching import Lesson, Teacher
 from anyvocab.hypernet.network import NetworkConfig, ResidualHypernet
-from anyvocab.hypernet.objective import objective
+from anyvocab.hypernet.objective import distance, lexical_of, objective, texts_of
+from anyvocab.hypernet.optim import Updates, rate
 from anyvocab.hypernet.options import FitOptions
+from anyvocab.hypernet.parallel import World
 from anyvocab.hypernet.rows import Rows
+from anyvocab.hypernet.sampler import SamplerOptions, TokenizerSampler
+from anyvocab.hypernet.sharding import shard, whole
+from anyvocab.hypernet.spread import Spread, backward, leaves_of
+from anyvocab.hypernet.tracking import Tracker
 
 if TYPE_CHECKING:
     from anyvocab.tokenizer import Tokenizer
@@ -35,6 +46,8 @@ logger = logging.getLogger(__name__)
 Watch = Callable[["Trainer"], None]
 MEASURE_STEP = 1 << 40  # steps of measurements: never those of training
 FEATURE_BATCHES = 32  # sampled tokenizers whose features bound those of later ones
+CHECK_STEPS = 100  # steps between checks that all ranks train on the same
+CUT_SHARE = 1 / 3  # of a GPU's memory: a model that fills more is cut over the ranks
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,7 @@ class Log:
 
     losses: list[float] = field(default_factory=list)
     measured: list[Measured] = field(default_factory=list)
+    last: dict[str, float] = field(default_factory=dict)  # of the last step
 
 
 def network_config(body: Body, options: FitOptions, languages: tuple[str, ...]) -> NetworkConfig:
@@ -79,28 +93,13 @@ def network_config(body: Body, options: FitOptions, languages: tuple[str, ...]) 
     )
 
 
-def rate(options: FitOptions, step: int, done: float) -> float:
-    """Return the share of the highest learning rate: a rise over `warmup`, then the schedule.
-
-    Args:
-        options: The run's.
-        step: Updates so far.
-        done: The share of the budget that is spent.
-    """
-    rise = min(1.0, (step + 1) / max(1, options.warmup))
-    if options.schedule == "constant":
-        return rise
-    left = 1.0 - min(1.0, done)
-    if options.schedule == "cosine":
-        left = 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
-    return rise * (options.final + (1.0 - options.final) * left)
-
-
 class Trainer:
     """One run.
 
     Attributes:
         network: What is trained.
+        backbone: The model, and what of it is trained beside the network.
+        world: The processes of the run.
         progress: Where the run stands.
         log: What it has told.
     """
@@ -115,64 +114,126 @@ class Trainer:
         *,
         folder: Path | None = None,
         threads: int = 1,
+        target: Tokenizer | None = None,
+        network: ResidualHypernet | None = None,
+        world: World | None = None,
     ) -> None:
         """Prepare a run, and take it up where the checkpoint in `folder` stands.
 
         Args:
-            body: The frozen model.
+            body: The model. What `options.backbone` asks for is put into it.
             tokenizer: Its tokenizer.
             texts: The corpus.
             controls: Control tokens of training texts.
             options: The run's.
             folder: Where checkpoints lie; without one nothing is written.
             threads: Of the sampler.
+            target: A tokenizer to train for, in place of sampled ones.
+            network: What to begin with: a copy of it is trained.
+            world: The processes; those that torchrun or accelerate started when left out.
+
+        Raises:
+            InvalidValue: Options that do not go together or with the model.
+            MissingExtra: An option needs a package that is not installed.
         """
-        self.body, self.tokenizer, self.texts = body, tokenizer, texts
+        self.tokenizer, self.texts = tokenizer, texts
         self.controls, self.options = controls, options
         self.device = body.rows.input.device
-        if options.compile == "on":
-            body.model.base_model.compile(dynamic=False)
+        self.world = World.find(self.device) if world is None else world
+        self._cut = _cuts(options, body, self.world)
+        _check(options, body, self.world, cut=self._cut)
+        self.backbone = Backbone.of(body, options)
+        self.body = self.backbone.body
         names = tuple(part.name for part in texts.parts)
-        self.config = network_config(body, options, names)
         torch.manual_seed(options.seed)
-        self.network = ResidualHypernet(self.config)
-        self.network.measure(body.rows.to("cpu"), seed=options.seed)
+        if network is None:
+            self.network = ResidualHypernet(network_config(body, options, names))
+            self.network.measure(body.rows.to("cpu"), seed=options.seed)
+        else:
+            self.network = copy.deepcopy(network).requires_grad_(True)
+        self.config = self.network.config
+        self.given = "" if network is None else _digest(network)
         self.network.to(self.device)
-        sampling = options.sampler or SamplerOptions.for_source(tokenizer)
-        samplers = [
-            TokenizerSampler(
+        self._spread = Spread(self.network, self.body.rows, self.world)
+        self._initial: Spread | None = None
+        if target is not None and options.initial:
+            first = copy.deepcopy(self.network).requires_grad_(False)
+            self._initial = Spread(first, self.body.rows, self.world)
+        self._place()
+        self.updates = Updates(
+            dict(self.network.named_parameters()), self.backbone.parameters, options, self.world
+        )
+        self.batcher = self._batcher(target, names, threads)
+        self._teacher: Teacher | None = None
+        if options.alm:
+            self._teacher = Teacher(
+                self.backbone,
                 tokenizer,
-                sampling,
-                rows=len(body.rows),
-                seed=options.seed + 1_000_003 * part,
-                threads=threads,
+                controls,
+                window=options.window,
+                temperature=options.alm_temperature,
+                cast=self._cast,
             )
-            for part in range(len(names))
-        ]
-        self.batcher = Batcher(
-            texts,
+        self.progress = Progress()
+        self.log = Log()
+        self._measuring: list[Batch] | None = None
+        self._drawn: tuple[Batch, Lesson | None] | None = None
+        self._interrupts = Interrupts(alone=self.world.size == 1)
+        self._leave = False
+        told = {n: v for n, v in asdict(options).items() if isinstance(v, str | int | float)}
+        self._tracker = Tracker(options.tracker, folder=folder, told=told, leads=self.world.leads)
+        self.checkpoints = None if folder is None else Checkpoints(folder, self)
+        if self.checkpoints is not None and self.checkpoints.load():
+            self.batcher.catch_up(self.progress.step)
+        elif self.config.features and network is None:
+            self._bound_features()
+
+    def _place(self) -> None:
+        """Make activations that are made anew, cut what is cut, compile what is compiled."""
+        model = self.body.model
+        if self.options.checkpointing:
+            recompute(model)
+        if self._cut:
+            self.backbone.cut(self.world)
+            for one in (self._spread, self._initial):
+                if one is not None:
+                    shard(one, self.world)
+        if self.options.compile == "on":
+            model.base_model.compile(dynamic=False)
+
+    def _batcher(self, target: Tokenizer | None, names: tuple[str, ...], threads: int) -> Batcher:
+        options, rows = self.options, len(self.body.rows)
+        surroundings: Any = SurroundingsOf(self.tokenizer, rows)
+        samplers: list[Any]
+        if target is not None:
+            fixed = FixedSampler(target, self.tokenizer, rows=rows)
+            samplers = [fixed] * len(names)
+            surroundings = FixedSurroundings(surroundings, fixed.tokenizer.tokens)
+        else:
+            sampling = options.sampler or SamplerOptions.for_source(self.tokenizer)
+            samplers = [
+                TokenizerSampler(
+                    self.tokenizer,
+                    sampling,
+                    rows=rows,
+                    seed=options.seed + 1_000_003 * part,
+                    threads=threads,
+                )
+                for part in range(len(names))
+            ]
+        return Batcher(
+            self.texts,
             samplers,
-            SurroundingsOf(tokenizer, len(body.rows)),
-            controls,
-            source_rows=len(body.rows),
-            kind=body.kind,
+            surroundings,
+            self.controls,
+            source_rows=rows,
+            kind=self.body.kind,
             count=options.texts,
             window=options.window,
             span=options.span,
             rows=options.rows,
             seed=options.seed,
         )
-        self.optimizer = torch.optim.AdamW(
-            _groups(self.network, options.weight_decay), lr=options.lr, betas=(0.9, 0.95), eps=1e-8
-        )
-        self.progress = Progress()
-        self.log = Log()
-        self._measuring: list[Batch] | None = None
-        self.checkpoints = None if folder is None else Checkpoints(folder, self)
-        if self.checkpoints is not None and self.checkpoints.load():
-            self.batcher.catch_up(self.progress.step)
-        elif self.config.features:
-            self._bound_features()
 
     def _bound_features(self) -> None:
         """Let the network see what features there will be."""
@@ -197,48 +258,101 @@ class Trainer:
         return min(1.0, self.progress.seconds / (60.0 * (self.options.minutes or 1.0)))
 
     def predict(self, batch: Batch) -> Rows:
-        """Return the network's rows of a batch."""
-        language = None
-        if self.config.languages:
-            language = torch.full((len(batch.pieces),), batch.language, device=self.device)
-        features = batch.features if self.config.features else None
-        return self.network(batch.pieces, self.body.rows, features=features, language=language)
+        """Return the network's rows of a batch; all ranks ask together."""
+        return self._spread.rows(batch, anew=self.options.checkpointing)
 
     def _cast(self) -> Any:
         if self.options.dtype == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
+    def _draw(self) -> tuple[Batch, Lesson | None]:
+        """Return the step's batch, the same one when the step was interrupted before."""
+        step = self.progress.step
+        if self._drawn is None or self._drawn[0].step != step:
+            batch = self.batcher.step(step)
+            lesson = None
+            if self._teacher is not None:
+                _, texts = self.texts.draw(step, self.options.texts, self.options.span)
+                lesson = self._teacher.lesson(batch, texts)
+            if step % CHECK_STEPS == 0:
+                weights = [] if self._cut else self.updates.parameters
+                self.world.check_same(
+                    [batch.pieces, batch.features, batch.inputs, batch.targets, *weights], step=step
+                )
+            self._drawn = batch, lesson
+        return self._drawn
+
     def step(self) -> float:
         """Take a step and return its cross-entropy, nats per token."""
         began = time.perf_counter()
-        options = self.options
-        batch = self.batcher.step(self.progress.step).to(self.device)
+        batch, lesson = self._draw()
         self.network.train()
-        with self._cast():
-            loss = objective(
-                batch, self.predict, self.body, self.controls, lexical_weight=options.lexical
-            )
-        loss.total.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), options.clip)
-        if not math.isfinite(float(norm)):
-            raise errors.build(
-                errors.NumericsError,
-                f"the gradient's norm is {float(norm)} at step {self.progress.step}",
-                field="lr",
-                fix="a lower learning rate, or dtype float32; the last checkpoint is whole",
-            )
-        share = rate(options, self.progress.step, self.done())
-        for group in self.optimizer.param_groups:
-            group["lr"] = options.lr * share
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        nats = float(loss.nats) / max(1, batch.scored)
-        self.progress.step += 1
-        self.progress.tokens += batch.scored
-        self.progress.seconds += time.perf_counter() - began
-        self.log.losses.append(nats)
+        self.updates.clear()
+        nats = self._descend(batch, lesson)
+        norm = self.updates.reduce(self._scale)
+        share = rate(self.options, self.progress.step, self.done())
+        with self._interrupts.held():
+            self.updates.take(share)
+            # Time is the leader's, so that all ranks end at the same step.
+            spent = time.perf_counter() - began if self.world.leads else 0.0
+            asked = float(self._interrupts.asked)
+            nats, spent, asked = self.world.summed([nats, spent, asked])
+            self._leave = self.world.size > 1 and asked > 0
+            nats /= max(1, batch.scored)
+            self.progress.step += 1
+            self.progress.tokens += batch.scored
+            self.progress.seconds += spent
+            self.log.losses.append(nats)
+            self.log.last = {"rate": self.options.lr * share, "norm": norm}
         return nats
+
+    @property
+    def _scale(self) -> float:
+        """What losses are multiplied by: FSDP2 divides summed gradients by the ranks."""
+        return float(self.world.size) if self._cut else 1.0
+
+    def _descend(self, batch: Batch, lesson: Lesson | None) -> float:
+        """Leave each parameter this rank's gradient; return this rank's summed cross-entropy."""
+        world, options, scored = self.world, self.options, max(1, batch.scored)
+        batch = batch.to(self.device)
+        with self._cast():
+            rows = self.predict(batch)
+        leaves = leaves_of(rows)
+        nats = torch.zeros((), device=self.device)
+        # As many parts on every rank, some of them perhaps without text.
+        count = max(len(batch.inputs), world.size * options.accumulate)
+        mine = list(range(world.rank, count, world.size))
+        for part in range(options.accumulate):
+            places = mine[part :: options.accumulate]
+            compare = None
+            if self._teacher is not None and lesson is not None:
+                compare = self._teacher.compare(lesson, places)
+            with self._cast():
+                loss = objective(
+                    texts_of(batch, places), leaves, self.body, self.controls, divergence=compare
+                )
+            total = loss.nats / scored
+            if loss.apart is not None and lesson is not None:
+                total = total + options.alm * loss.apart / max(1, lesson.count)
+            (total * self._scale).backward()
+            nats += loss.nats.detach()
+        known = self._known(batch, leaves)
+        if known is not None:  # every rank has all rows: each takes its share of what they cost
+            (known * (self._scale / world.size)).backward()
+        backward(rows, leaves)
+        return float(nats)
+
+    def _known(self, batch: Batch, rows: Rows) -> torch.Tensor | None:
+        """Return the weighted distance from rows that are known; None where there are none."""
+        options = self.options
+        if self._initial is not None:
+            with torch.no_grad(), self._cast():
+                first = self._initial.rows(batch)
+            return options.initial * distance(rows, first)
+        if options.lexical and len(batch.anchors):
+            return options.lexical * lexical_of(batch, rows, self.body.rows)
+        return None
 
     @torch.no_grad()
     def measure(self) -> Measured:
@@ -250,65 +364,140 @@ class Trainer:
             ]
         nats, size, apart = 0.0, 0, 0.0
         self.network.eval()
+        world = self.world
         for batch in self._measuring:
+            here = batch.to(self.device)
+            mine = list(range(world.rank, max(len(batch.inputs), world.size), world.size))
             with self._cast():
-                loss = objective(
-                    batch.to(self.device),
-                    self.predict,
-                    self.body,
-                    self.controls,
-                    lexical_weight=0.0,
-                )
+                rows = self.predict(here)
+                loss = objective(texts_of(here, mine), rows, self.body, self.controls)
             nats += float(loss.nats)
             size += batch.bytes
-            apart += float(loss.lexical) / len(self._measuring)
+            apart += float(lexical_of(here, rows, self.body.rows)) / len(self._measuring)
+        [nats] = world.summed([nats])
         found = Measured(self.progress.step, nats / math.log(2) / max(1, size), apart)
         self.log.measured.append(found)
+        logger.info("step %d: %.4f bits per byte held out", found.step, found.bits_per_byte)
+        told = {"held_out_bits_per_byte": found.bits_per_byte, "held_out_lexical": apart}
+        self._tracker.log(told, step=found.step)
         return found
 
     def run(self, watch: Watch | None = None) -> None:
         """Train until the budget is spent.
 
+        Ctrl-C saves a checkpoint, says how to go on, and is raised again. Of several processes
+        all leave together, after the step that they are in.
+
         Args:
-            watch: Called after every step.
+            watch: Called after every step, on every rank.
         """
+        try:
+            with self._interrupts:
+                self._run(watch)
+        except KeyboardInterrupt:
+            self.save()
+            if self.checkpoints is not None and self.world.leads:
+                logger.warning(
+                    "interrupted after step %d; the same call or command goes on from %s",
+                    self.progress.step,
+                    self.checkpoints.folder,
+                )
+            raise
+        finally:
+            self._tracker.close()
+
+    def _run(self, watch: Watch | None) -> None:
         options = self.options
-        saved = time.perf_counter()
+        saved = self.progress.seconds
         if options.measured and not self.log.measured:
-            logger.info("step 0: %.4f bits per byte held out", self.measure().bits_per_byte)
+            self.measure()
         while self.done() < 1.0:
             self.step()
             step = self.progress.step
             if step % options.log_every == 0:
                 recent = self.log.losses[-options.log_every :]
-                logger.info("step %d: %.4f nats", step, sum(recent) / len(recent))
+                nats = sum(recent) / len(recent)
+                logger.info("step %d: %.4f nats", step, nats)
+                told = {"nats": nats, "tokens": float(self.progress.tokens), **self.log.last}
+                self._tracker.log(told, step=step)
             if options.measured and options.measure_every and step % options.measure_every == 0:
-                logger.info(
-                    "step %d: %.4f bits per byte held out", step, self.measure().bits_per_byte
-                )
+                self.measure()
             if watch is not None:
                 watch(self)
-            if time.perf_counter() - saved > options.checkpoint_seconds:
+            if self._leave:
+                raise KeyboardInterrupt
+            if self.progress.seconds - saved > options.checkpoint_seconds:
                 self.save()
-                saved = time.perf_counter()
+                saved = self.progress.seconds
         if options.measured and self.log.measured[-1].step != self.progress.step:
             self.measure()
         self.save()
 
     def save(self) -> None:
-        """Write a checkpoint, where there is a folder for it."""
+        """Write a checkpoint, where there is a folder for it; all ranks save together."""
         if self.checkpoints is not None:
             self.checkpoints.save()
 
+    def backbone_state(self) -> dict[str, torch.Tensor]:
+        """Return what is trained of the model, whole, by name; all ranks ask together."""
+        return {name: whole(one) for name, one in self.backbone.parameters.items()}
 
-def _groups(network: torch.nn.Module, decay: float) -> list[dict[str, Any]]:
-    matrices, others = [], []
-    for _, parameter in sorted(network.named_parameters()):
-        (matrices if parameter.dim() == 2 else others).append(parameter)
-    return [
-        {"params": matrices, "weight_decay": decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
+    def save_backbone(self, folder: Path) -> None:
+        """Save the model as a plain folder of transformers, adapters merged into its weights.
+
+        The vocabulary's matrices are the source's: a transfer puts predicted rows in their place.
+        All ranks save together.
+        """
+        saved_model(self.backbone, folder, self.body.rows.input.dtype, write=self.world.leads)
+        self.world.wait()
+
+
+def _digest(network: torch.nn.Module) -> str:
+    found = hashlib.sha256()
+    for name, one in sorted(network.state_dict().items()):
+        found.update(name.encode() + b"\0")
+        found.update(one.detach().float().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def _cuts(options: FitOptions, body: Body, world: World) -> bool:
+    """Whether parameters are cut over the ranks."""
+    if world.size == 1 or options.parallel == "ddp":
+        return False
+    if options.parallel == "fsdp":
+        return True
+    if world.device.type != "cuda":
+        return False
+    held = sum(one.numel() * one.element_size() for one in body.model.parameters())
+    if options.backbone == "full":  # weights, gradients and two moments in float32
+        held += 16 * sum(one.numel() for one in body.model.parameters())
+    return held > CUT_SHARE * torch.cuda.get_device_properties(world.device).total_memory
+
+
+def _check(options: FitOptions, body: Body, world: World, *, cut: bool) -> None:
+    """Check that the options go together."""
+    if options.texts < world.size * options.accumulate:
+        raise errors.build(
+            errors.InvalidValue,
+            f"{options.texts} texts are too few for {world.size} processes"
+            f" with {options.accumulate} parts each",
+            field="texts",
+            fix=f"give at least {world.size * options.accumulate}",
+        )
+    if options.alm and body.kind != "causal":
+        raise errors.build(
+            errors.InvalidValue,
+            "a model that sees both sides gives no probability of a chunk of text",
+            field="alm",
+            fix="leave it out",
+        )
+    if options.compile == "on" and cut:
+        raise errors.build(
+            errors.InvalidValue,
+            "a model that is cut over processes is not compiled here",
+            field="compile",
+            fix='give compile="off", or parallel="ddp"',
+        )
 
 
 def _windows(documents: tuple[bytes, ...], span: int, count: int) -> list[bytes]:

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-__all__ = ["IGNORED", "lexical", "linear_cross_entropy"]
+__all__ = [
+    "IGNORED",
+    "alignment",
+    "lexical",
+    "likelihood_matching",
+    "linear_cross_entropy",
+    "linear_logprobs",
+]
 
 IGNORED = -100  # a target that is not scored
 CHUNK = 1 << 24  # logits that exist at once: 64 MiB in float32
+NEVER_SURE = 1e-6  # nats: a probability of 1 is taken for this much less, as ALM's authors do
 
 Shape = Callable[[Tensor], Tensor]
 
@@ -77,6 +87,7 @@ def _sum(
     offset: Tensor | None,
     target: Tensor,
     shape: Shape | None,
+    reduction: str = "sum",
 ) -> Tensor:
     logits = (hidden @ weight.to(hidden.dtype).mT).float()  # (C, M)
     if bias is not None:
@@ -85,7 +96,7 @@ def _sum(
         logits = shape(logits)
     if offset is not None:
         logits = logits + offset
-    return cross_entropy(logits, target, ignore_index=IGNORED, reduction="sum")
+    return cross_entropy(logits, target, ignore_index=IGNORED, reduction=reduction)
 
 
 def linear_cross_entropy(
@@ -122,6 +133,147 @@ def linear_cross_entropy(
     size = chunk or max(1, CHUNK // max(1, len(weight)))
     loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, bias, offset, target, shape, size)  # type: ignore[no-untyped-call]
     return loss
+
+
+class _LinearLogprobs(torch.autograd.Function):
+    """Log-probabilities of targets; the backward pass makes a chunk's logits a second time."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        offset: Tensor | None,
+        target: Tensor,
+        shape: Shape | None,
+        chunk: int,
+    ) -> Tensor:
+        ctx.save_for_backward(hidden, weight, bias, offset, target)
+        ctx.shape, ctx.chunk = shape, chunk
+        found = hidden.new_zeros(len(hidden), dtype=torch.float32)
+        for start in range(0, len(hidden), chunk):
+            rows = slice(start, start + chunk)
+            found[rows] = -_sum(hidden[rows], weight, bias, offset, target[rows], shape, "none")
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
+        hidden, weight, bias, offset, target = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[:3]
+        given = (hidden, weight, bias)
+        kept = [
+            torch.zeros_like(one, dtype=torch.float32) if want else None
+            for one, want in zip(given, wanted, strict=True)
+        ]
+        for start in range(0, len(hidden), ctx.chunk):
+            rows = slice(start, start + ctx.chunk)
+            with torch.enable_grad():
+                ours = [
+                    None if one is None else one.detach().requires_grad_(want)
+                    for one, want in zip((hidden[rows], weight, bias), wanted, strict=True)
+                ]
+                nats = _sum(ours[0], ours[1], ours[2], offset, target[rows], ctx.shape, "none")
+                asked = [one for one in ours if one is not None and one.requires_grad]
+                found = list(torch.autograd.grad(nats, asked, -grad[rows]))
+            if wanted[0]:
+                kept[0][rows] = found.pop(0)  # type: ignore[index]
+            for at in (1, 2):
+                if wanted[at]:
+                    kept[at] += found.pop(0)  # type: ignore[operator]
+        kinds = [None if one is None else one.dtype for one in given]
+        return (
+            *(None if one is None else one.to(kind) for one, kind in zip(kept, kinds, strict=True)),
+            *(None,) * 4,
+        )
+
+
+def linear_logprobs(
+    hidden: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    *,
+    bias: Tensor | None = None,
+    offset: Tensor | None = None,
+    shape: Shape | None = None,
+    chunk: int | None = None,
+) -> Tensor:
+    """Return the log-probability of each target under `hidden @ weight.T`, nats, float32 (N,).
+
+    Like :func:`linear_cross_entropy`, which takes the same arguments, it never holds the logits of
+    more than `chunk` states; they are made twice, because gradients wait for what the
+    log-probabilities are used for. 0 where the target is `IGNORED`.
+
+    >>> hidden, weight = torch.randn(3, 4), torch.randn(7, 4)
+    >>> plain = (hidden @ weight.T).log_softmax(dim=1)[torch.arange(3), torch.tensor([6, 0, 2])]
+    >>> found = linear_logprobs(hidden, weight, torch.tensor([6, 0, 2]), chunk=2)
+    >>> bool((found - plain).abs().max() < 1e-5)
+    True
+    """
+    size = chunk or max(1, CHUNK // max(1, len(weight)))
+    found: Tensor = _LinearLogprobs.apply(hidden, weight, bias, offset, target, shape, size)  # type: ignore[no-untyped-call]
+    return found
+
+
+def alignment(
+    lengths_a: NDArray[np.int64], lengths_b: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """Return which chunk each token of two tokenizations of one text lies in, and how many.
+
+    A chunk ends wherever both have a token's end: chunks are the smallest pieces of the text that
+    are whole tokens in both. Behind the last common end tokens are in no chunk, -1; the two need
+    not reach equally far into the text.
+
+    Args:
+        lengths_a: Bytes of each token of one of them, int64 (n,).
+        lengths_b: Bytes of each token of the other, int64 (m,).
+
+    >>> a, b, count = alignment(np.array([1, 2, 3]), np.array([3, 1, 1]))
+    >>> a.tolist(), b.tolist(), count
+    ([0, 0, -1], [0, -1, -1], 1)
+    """
+    ends_a, ends_b = np.cumsum(lengths_a), np.cumsum(lengths_b)
+    common = np.intersect1d(ends_a, ends_b)
+    common = common[common > 0]
+    found = []
+    for ends in (ends_a, ends_b):
+        chunks = np.searchsorted(common, ends).astype(np.int64)  # the first common end behind it
+        chunks[chunks == len(common)] = -1
+        found.append(chunks)
+    return found[0], found[1], len(common)
+
+
+def likelihood_matching(teacher: Tensor, student: Tensor, *, temperature: float = 5.0) -> Tensor:
+    """Return the summed binary divergence between what two models say of chunks of a text.
+
+    For each chunk the Kullback-Leibler divergence of Bernoulli variables, `exp(student / T)` from
+    `exp(teacher / T)`: whether the chunk comes or something else does. This is approximate
+    likelihood matching (arXiv:2503.20083, section 3), without its debiasing: that a tokenizer
+    forbids what cannot follow a chunk's last token in it is left in both probabilities.
+
+    Args:
+        teacher: Log-probabilities of chunks, nats, (K,); not trained.
+        student: The same of the model that learns, (K,).
+        temperature: T; the paper uses 100 and finds 5 better.
+
+    >>> p = torch.tensor([-1.0, -3.0])
+    >>> float(likelihood_matching(p, p))
+    0.0
+    """
+    wanted = (teacher.detach().float() / temperature).clamp_max(-NEVER_SURE)
+    found = (student.float() / temperature).clamp_max(-NEVER_SURE)
+    come = wanted.exp() * (wanted - found)
+    other = -torch.expm1(wanted) * (_log1mexp(wanted) - _log1mexp(found))
+    return (come + other).sum()
+
+
+def _log1mexp(x: Tensor) -> Tensor:
+    """Return ln(1 - exp(x)) for x < 0, exact to rounding on both sides of -ln 2."""
+    near = x > -0.6931
+    # Each branch is given what it can bear: the gradient of an unused infinity is no number.
+    close = torch.log(-torch.expm1(torch.where(near, x, -0.5)))
+    far = torch.log1p(-torch.exp(torch.where(near, -1.0, x)))
+    return torch.where(near, close, far)
 
 
 def lexical(predicted: Tensor, truth: Tensor) -> Tensor:

@@ -1,25 +1,25 @@
-"""What a step's loss is: a batch through the network and the frozen model."""
+"""What a step's loss is: texts through the rows and the model, and rows against known rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from anyvocab.hypernet.losses import IGNORED, lexical, linear_cross_entropy
+from anyvocab.hypernet.losses import IGNORED, lexical, linear_cross_entropy, linear_logprobs
 from anyvocab.hypernet.rows import Rows, SourceRows
 
 if TYPE_CHECKING:
     from anyvocab.hypernet.batches import Batch, Controls
     from anyvocab.hypernet.body import Body
 
-__all__ = ["Loss", "Table", "objective", "table_of"]
+__all__ = ["Loss", "Table", "distance", "lexical_of", "objective", "table_of", "texts_of"]
 
-Predict = Callable[["Batch"], Rows]
+Divergence = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,17 +39,15 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Loss:
-    """A batch's loss and its parts.
+    """What some texts cost.
 
     Attributes:
-        total: What is minimised, with its gradient.
-        nats: Summed cross-entropy of all targets.
-        lexical: See :func:`anyvocab.hypernet.losses.lexical`, averaged over the sides.
+        nats: Summed cross-entropy of all targets, with its gradient.
+        apart: What the divergence gives, with its gradient; None without one.
     """
 
-    total: Tensor
     nats: Tensor
-    lexical: Tensor
+    apart: Tensor | None
 
 
 def table_of(rows: Rows, source: SourceRows, controls: Controls) -> Table:
@@ -64,58 +62,82 @@ def table_of(rows: Rows, source: SourceRows, controls: Controls) -> Table:
     return Table(read, head, bias)
 
 
+def texts_of(batch: Batch, places: Sequence[int]) -> Batch:
+    """Return a batch of some of the texts; a number past the last is a text without targets."""
+    real = [one for one in places if one < len(batch.inputs)]
+    added = len(places) - len(real)
+    parts = [batch.inputs[real], batch.mask[real], batch.targets[real]]
+    if added:
+        for at, fill in enumerate((0, True, IGNORED)):
+            rows = parts[at].new_full((added, batch.inputs.shape[1]), fill)
+            parts[at] = torch.cat((parts[at], rows))
+    return replace(batch, inputs=parts[0], mask=parts[1], targets=parts[2])
+
+
 def objective(
     batch: Batch,
-    predict: Predict,
+    rows: Rows,
     body: Body,
     controls: Controls,
     *,
-    lexical_weight: float,
-    scored: int | None = None,
-    extra: Callable[[Table, Tensor], Tensor] | None = None,
+    divergence: Divergence | None = None,
 ) -> Loss:
-    """Return the loss of a batch.
+    """Return what the texts of a batch cost.
 
     Args:
-        batch: The texts and the rows they need.
-        predict: The network.
-        body: The frozen model.
+        batch: The texts.
+        rows: The rows of the step's tokens.
+        body: The model.
         controls: Control tokens of the texts.
-        lexical_weight: What the distance from the source's rows weighs.
-        scored: Targets that the cross-entropy is averaged over; the batch's when left out.
-        extra: Adds to the loss, given the table and the final states (B, T, D).
+        divergence: Given the log-probabilities of all scored targets, (n,), and where they are,
+            bool (B, T), makes something else of them.
     """
-    rows = predict(batch)
     table = table_of(rows, body.rows, controls)
     kind = body.rows.input.dtype
     embedded = embedding(batch.inputs, table.input).to(kind)  # (B, T, D)
     states = body.states(embedded, batch.mask if body.kind == "masked" else None)  # (B, T, D)
-    flat, targets = states.flatten(0, 1), batch.targets.flatten()
-    if body.kind == "masked":  # most positions are not scored
-        wanted = targets != IGNORED
-        flat, targets = flat[wanted], targets[wanted]
-    nats = linear_cross_entropy(
-        flat,
+    wanted = batch.targets != IGNORED  # (B, T)
+    if divergence is None:
+        flat, target = states.flatten(0, 1), batch.targets.flatten()
+        if body.kind == "masked":  # most positions are not scored
+            flat, target = states[wanted], batch.targets[wanted]
+        nats = linear_cross_entropy(
+            flat,
+            table.head,
+            target,
+            bias=table.bias,
+            offset=batch.offset,
+            shape=body.shape(),
+        )
+        return Loss(nats, None)
+    logprobs = linear_logprobs(
+        states[wanted],
         table.head,
-        targets,
+        batch.targets[wanted],
         bias=table.bias,
         offset=batch.offset,
         shape=body.shape(),
     )
-    total = nats / max(1, batch.scored if scored is None else scored)
-    apart = _lexical(batch, rows, body.rows)
-    if lexical_weight and len(batch.anchors):
-        total = total + lexical_weight * apart
-    if extra is not None:
-        total = total + extra(table, states)
-    return Loss(total, nats.detach(), apart.detach())
+    return Loss(-logprobs.sum(), divergence(logprobs, wanted))
 
 
-def _lexical(batch: Batch, rows: Rows, source: SourceRows) -> Tensor:
+def lexical_of(batch: Batch, rows: Rows, source: SourceRows) -> Tensor:
+    """Return how far rows of tokens that the source has are from its own, averaged over the sides.
+
+    See :func:`anyvocab.hypernet.losses.lexical`.
+    """
     if not len(batch.anchors):
         return rows.input.new_zeros(())
-    sides: list[tuple[Any, Tensor]] = [(rows.input, source.input)]
+    sides = [(rows.input, source.input)]
     if rows.output is not None:
         sides.append((rows.output, source.sides[-1]))
     parts = [lexical(made[batch.anchors], truth[batch.anchor_ids]) for made, truth in sides]
     return torch.stack(parts).mean()
+
+
+def distance(rows: Rows, truth: Rows) -> Tensor:
+    """Return how far rows are from others, averaged over the sides; see `lexical`."""
+    sides = [(rows.input, truth.input)]
+    if rows.output is not None and truth.output is not None:
+        sides.append((rows.output, truth.output))
+    return torch.stack([lexical(made, known) for made, known in sides]).mean()

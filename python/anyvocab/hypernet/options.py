@@ -15,6 +15,8 @@ __all__ = ["FitOptions", "NetworkOptions"]
 Backbone = Literal["frozen", "lora", "full"]
 Schedule = Literal["linear", "cosine", "constant"]
 Dtype = Literal["float32", "bfloat16"]
+Parallel = Literal["auto", "ddp", "fsdp"]
+BACKBONE_RATES = {"frozen": 0.0, "lora": 1e-4, "full": 3e-6}
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,22 @@ class FitOptions:
         clip: The gradient's norm is at most this.
         accumulate: Parts that a step's texts are cut in, one in memory at a time.
         lexical: Weight of the distance from the source's rows for tokens that it has.
+        initial: Weight, with a fixed target, of the distance from the rows that the network
+            predicted before the run; it takes the place of `lexical`.
         alm: Weight of approximate likelihood matching with the source's own tokenization.
         alm_temperature: See :func:`anyvocab.hypernet.losses.likelihood_matching`.
         checkpointing: Whether activations are made anew in the backward pass.
         backbone: What is trained beside the network: nothing, low-rank adapters, or all.
-        backbone_lr: Its learning rate.
+        backbone_lr: Its highest learning rate; 1e-4 for adapters and 3e-6 for all when None.
+        lora_rank: The rank of the adapters.
         dtype: Of the model and of the products; the network's weights are float32.
         compile: `on`: torch compiles the frozen model, which takes a minute and saves half of a
             step on a CPU.
+        parallel: How several processes share the work: `ddp` keeps the model and the network whole
+            on each, `fsdp` cuts them over the processes; `auto` cuts what would fill more than a
+            third of a GPU. One process is as it is.
+        tracker: Where numbers go besides the log: a name that accelerate knows, `tensorboard` or
+            `wandb` for example; None: nowhere.
         seed: Of everything drawn.
         log_every: Steps between lines of the log.
         measure_every: Steps between measurements on held-out text; 0: only at both ends.
@@ -91,13 +101,17 @@ class FitOptions:
     clip: float = 1.0
     accumulate: int = 1
     lexical: float = 0.1
+    initial: float = 0.5
     alm: float = 0.0
     alm_temperature: float = 5.0
     checkpointing: bool = False
     backbone: Backbone = "frozen"
-    backbone_lr: float = 3e-6
+    backbone_lr: float | None = None
+    lora_rank: int = 32
     dtype: Dtype = "bfloat16"
     compile: Literal["on", "off"] = "off"
+    parallel: Parallel = "auto"
+    tracker: str | None = None
     seed: int = 0
     log_every: int = 20
     measure_every: int = 250
@@ -123,7 +137,9 @@ class FitOptions:
             "warmup": (self.warmup, 0),
             "accumulate": (self.accumulate, 1),
             "lexical": (self.lexical, 0),
+            "initial": (self.initial, 0),
             "alm": (self.alm, 0),
+            "lora_rank": (self.lora_rank, 1),
             "log_every": (self.log_every, 1),
             "measure_every": (self.measure_every, 0),
             "measured": (self.measured, 0),
@@ -138,7 +154,12 @@ class FitOptions:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise errors.build(errors.InvalidValue, f"must be over 0, got {value}", field=name)
-        for name, choices in (("schedule", Schedule), ("backbone", Backbone), ("dtype", Dtype)):
+        for name, choices in (
+            ("schedule", Schedule),
+            ("backbone", Backbone),
+            ("dtype", Dtype),
+            ("parallel", Parallel),
+        ):
             if getattr(self, name) not in get_args(choices):
                 raise errors.build(
                     errors.InvalidValue,
@@ -152,3 +173,10 @@ class FitOptions:
                 f"{self.texts} texts do not come in {self.accumulate} equal parts",
                 field="accumulate",
             )
+
+    @property
+    def backbone_rate(self) -> float:
+        """Return the highest learning rate of the model itself."""
+        if self.backbone_lr is not None:
+            return self.backbone_lr
+        return BACKBONE_RATES[self.backbone]
