@@ -14,11 +14,11 @@ from anyvocab.hypernet.features import SurroundingsOf
 from anyvocab.hypernet.losses import IGNORED
 
 if TYPE_CHECKING:
-    from anyvocab.hypernet.sampler import SampledTokenizer, TokenizerSampler
     from numpy.typing import NDArray
     from torch import Tensor
 
     from anyvocab.hypernet.data import Texts
+    from anyvocab.hypernet.sampler import SampledTokenizer, TokenizerSampler
 
 __all__ = ["Batch", "Batcher", "Controls", "encode_windows"]
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from anyvocab import _core, errors
-from anyvocab.hypernet.fixed import FixedSampler
 from anyvocab.hypernet.sharding import like, whole
 
 if TYPE_CHECKING:
@@ -59,22 +59,22 @@ class Checkpoints:
     def __init__(self, folder: Path, trainer: Trainer) -> None:
         self.folder, self._trainer = folder, trainer
 
+    @cached_property
     def identity(self) -> str:
-        """Return what a checkpoint must have been made for: model, corpus, shape and options."""
+        """What a checkpoint must have been made for: model, corpus, shape and options."""
         trainer = self._trainer
         options = asdict(trainer.options)
-        # What may change between the parts of a run.
         for name in _FREE:
             options.pop(name)
         found = hashlib.sha256()
         for part in trainer.texts.parts:
-            found.update(part.name.encode() + b"\0" + hashlib.sha256(part.data).digest())
+            data = hashlib.sha256(part.data.data).digest()
+            found.update(part.name.encode() + b"\0" + data)
         for matrix in trainer.body.rows.sides:
             found.update(matrix[:64].float().cpu().numpy().tobytes())
-        for sampler in trainer.batcher.samplers:
-            if isinstance(sampler, FixedSampler):
-                target = sampler.tokenizer
-                found.update(target.ids.tobytes() + b"\0".join(target.tokens))
+        if trainer.target is not None:
+            target = trainer.target.tokenizer
+            found.update(target.ids.tobytes() + b"\0".join(target.tokens))
         told = {
             "given": trainer.given,
             "network": trainer.config.to_dict(),
@@ -101,7 +101,7 @@ class Checkpoints:
         meta = {
             "anyvocab_version": _core.__version__,
             "format_version": FORMAT_VERSION,
-            "identity": self.identity(),
+            "identity": self.identity,
             "measured": [asdict(one) for one in trainer.log.measured],
             "progress": asdict(trainer.progress),
         }
@@ -136,7 +136,7 @@ class Checkpoints:
                 file=str(file),
                 fix="move it away to begin anew",
             ) from error
-        if meta.get("format_version") != FORMAT_VERSION or meta.get("identity") != self.identity():
+        if meta.get("format_version") != FORMAT_VERSION or meta.get("identity") != self.identity:
             raise errors.build(
                 errors.InvalidValue,
                 "the checkpoint belongs to another model, corpus or set of options",

@@ -7,9 +7,9 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from anyvocab.hypernet.features import FEATURES, SurroundingsOf
 from anyvocab.hypernet.fixed import FixedSampler, FixedSurroundings
 from anyvocab.hypernet.interrupts import Interrupts
 from anyvocab.hypernet.matching import Lesson, Teacher
+from anyvocab.hypernet.measuring import Log, Measured, windows
 from anyvocab.hypernet.network import NetworkConfig, ResidualHypernet
 from anyvocab.hypernet.objective import distance, lexical_of, objective, texts_of
 from anyvocab.hypernet.optim import Updates, rate
@@ -32,7 +33,7 @@ from anyvocab.hypernet.options import FitOptions
 from anyvocab.hypernet.parallel import World
 from anyvocab.hypernet.rows import Rows
 from anyvocab.hypernet.sampler import SamplerOptions, TokenizerSampler
-from anyvocab.hypernet.sharding import shard, whole
+from anyvocab.hypernet.sharding import cuts, shard, whole
 from anyvocab.hypernet.spread import Spread, backward, leaves_of
 from anyvocab.hypernet.tracking import Tracker
 
@@ -47,31 +48,6 @@ Watch = Callable[["Trainer"], None]
 MEASURE_STEP = 1 << 40  # steps of measurements: never those of training
 FEATURE_BATCHES = 32  # sampled tokenizers whose features bound those of later ones
 CHECK_STEPS = 100  # steps between checks that all ranks train on the same
-CUT_SHARE = 1 / 3  # of a GPU's memory: a model that fills more is cut over the ranks
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A measurement on held-out text under sampled tokenizers that training never sees.
-
-    Attributes:
-        step: After how many updates.
-        bits_per_byte: Of the predicted rows, over all tokenizers.
-        lexical: Distance from the source's rows.
-    """
-
-    step: int
-    bits_per_byte: float
-    lexical: float
-
-
-@dataclass
-class Log:
-    """What a run has told: one entry for each logged step, and the measurements."""
-
-    losses: list[float] = field(default_factory=list)
-    measured: list[Measured] = field(default_factory=list)
-    last: dict[str, float] = field(default_factory=dict)  # of the last step
 
 
 def network_config(body: Body, options: FitOptions, languages: tuple[str, ...]) -> NetworkConfig:
@@ -100,6 +76,7 @@ class Trainer:
         network: What is trained.
         backbone: The model, and what of it is trained beside the network.
         world: The processes of the run.
+        target: What stands in for sampled tokenizers; None where they are sampled.
         progress: Where the run stands.
         log: What it has told.
     """
@@ -140,11 +117,13 @@ class Trainer:
         self.controls, self.options = controls, options
         self.device = body.rows.input.device
         self.world = World.find(self.device) if world is None else world
-        self._cut = _cuts(options, body, self.world)
+        self._cut = cuts(options, body.model, self.world)
         _check(options, body, self.world, cut=self._cut)
         self.backbone = Backbone.of(body, options)
         self.body = self.backbone.body
         names = tuple(part.name for part in texts.parts)
+        rows = len(body.rows)
+        self.target = None if target is None else FixedSampler(target, tokenizer, rows=rows)
         torch.manual_seed(options.seed)
         if network is None:
             self.network = ResidualHypernet(network_config(body, options, names))
@@ -163,7 +142,7 @@ class Trainer:
         self.updates = Updates(
             dict(self.network.named_parameters()), self.backbone.parameters, options, self.world
         )
-        self.batcher = self._batcher(target, names, threads)
+        self.batcher = self._batcher(names, threads)
         self._teacher: Teacher | None = None
         if options.alm:
             self._teacher = Teacher(
@@ -201,14 +180,13 @@ class Trainer:
         if self.options.compile == "on":
             model.base_model.compile(dynamic=False)
 
-    def _batcher(self, target: Tokenizer | None, names: tuple[str, ...], threads: int) -> Batcher:
+    def _batcher(self, names: tuple[str, ...], threads: int) -> Batcher:
         options, rows = self.options, len(self.body.rows)
         surroundings: Any = SurroundingsOf(self.tokenizer, rows)
         samplers: list[Any]
-        if target is not None:
-            fixed = FixedSampler(target, self.tokenizer, rows=rows)
-            samplers = [fixed] * len(names)
-            surroundings = FixedSurroundings(surroundings, fixed.tokenizer.tokens)
+        if self.target is not None:
+            samplers = [self.target] * len(names)
+            surroundings = FixedSurroundings(surroundings, self.target.tokenizer.tokens)
         else:
             sampling = options.sampler or SamplerOptions.for_source(self.tokenizer)
             samplers = [
@@ -358,7 +336,7 @@ class Trainer:
     def measure(self) -> Measured:
         """Measure on held-out text under sampled tokenizers that training never sees."""
         if self._measuring is None:
-            texts = _windows(self.texts.held_out, self.options.span, self.options.texts)
+            texts = windows(self.texts.held_out, self.options.span, self.options.texts)
             self._measuring = [
                 self._peeked(MEASURE_STEP + at, texts) for at in range(self.options.measured)
             ]
@@ -460,20 +438,6 @@ def _digest(network: torch.nn.Module) -> str:
     return found.hexdigest()
 
 
-def _cuts(options: FitOptions, body: Body, world: World) -> bool:
-    """Whether parameters are cut over the ranks."""
-    if world.size == 1 or options.parallel == "ddp":
-        return False
-    if options.parallel == "fsdp":
-        return True
-    if world.device.type != "cuda":
-        return False
-    held = sum(one.numel() * one.element_size() for one in body.model.parameters())
-    if options.backbone == "full":  # weights, gradients and two moments in float32
-        held += 16 * sum(one.numel() for one in body.model.parameters())
-    return held > CUT_SHARE * torch.cuda.get_device_properties(world.device).total_memory
-
-
 def _check(options: FitOptions, body: Body, world: World, *, cut: bool) -> None:
     """Check that the options go together."""
     if options.texts < world.size * options.accumulate:
@@ -498,21 +462,3 @@ def _check(options: FitOptions, body: Body, world: World, *, cut: bool) -> None:
             field="compile",
             fix='give compile="off", or parallel="ddp"',
         )
-
-
-def _windows(documents: tuple[bytes, ...], span: int, count: int) -> list[bytes]:
-    """Return up to `count` spans, spread over the documents, each beginning at a character."""
-    found = list(_spans(documents, span))
-    chosen = [found[i * len(found) // count] for i in range(min(count, len(found)))]
-    return list(dict.fromkeys(chosen))
-
-
-def _spans(documents: tuple[bytes, ...], span: int) -> Iterator[bytes]:
-    for document in documents:
-        at = 0
-        while at < len(document):
-            while at < len(document) and document[at] & 0xC0 == 0x80:
-                at += 1
-            if at < len(document):
-                yield document[at : at + span]
-            at += span

@@ -17,9 +17,27 @@ from torch import Tensor, nn
 from anyvocab import errors
 
 if TYPE_CHECKING:
+    from anyvocab.hypernet.options import FitOptions
     from anyvocab.hypernet.parallel import World
 
-__all__ = ["blocks_of", "is_cut", "like", "local", "shard", "whole"]
+__all__ = ["blocks_of", "cuts", "is_cut", "like", "local", "shard", "whole"]
+
+CUT_SHARE = 1 / 3  # of a GPU's memory: a model that fills more is cut over the ranks
+
+
+def cuts(options: FitOptions, model: nn.Module, world: World) -> bool:
+    """Whether a run cuts its parameters over the ranks: see `FitOptions.parallel`."""
+    if world.size == 1 or options.parallel == "ddp":
+        return False
+    if options.parallel == "fsdp":
+        return True
+    if world.device.type != "cuda":
+        return False
+    held = sum(one.numel() * one.element_size() for one in model.parameters())
+    if options.backbone == "full":  # weights, gradients and two moments in float32
+        held += 16 * sum(one.numel() for one in model.parameters())
+    memory: int = torch.cuda.get_device_properties(world.device).total_memory
+    return held > CUT_SHARE * memory
 
 
 def blocks_of(model: nn.Module) -> Iterator[nn.Module]:
