@@ -139,7 +139,21 @@ def saved_model(backbone: Backbone, folder: Path | str, dtype: torch.dtype, *, w
     plain.tie_weights()
     if getattr(model, "generation_config", None) is not None:
         plain.generation_config = model.generation_config
-    plain.save_pretrained(os.fspath(folder))
+    with _silent():
+        plain.save_pretrained(os.fspath(folder))
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    from transformers.utils import logging
+
+    had_bar = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # library code prints nothing
+    try:
+        yield
+    finally:
+        if had_bar:
+            logging.enable_progress_bar()
 
 
 def _merged_state(model: nn.Module) -> dict[str, Tensor]:
