@@ -90,8 +90,8 @@ class Checkpoints:
         """
         trainer = self._trainer
         tensors = {f"network.{n}": whole(t) for n, t in trainer.network.state_dict().items()}
-        for name, tensor in trainer.backbone_state().items():
-            tensors[f"backbone.{name}"] = tensor
+        for name, tensor in trainer.backbone.parameters.items():
+            tensors[f"backbone.{name}"] = whole(tensor)
         state = trainer.updates.optimizer.state_dict()["state"]
         for at, kept in state.items():
             for name, tensor in kept.items():

@@ -417,8 +417,8 @@ class Trainer:
             self.checkpoints.save()
 
     def backbone_state(self) -> dict[str, torch.Tensor]:
-        """Return what is trained of the model, whole, by name; all ranks ask together."""
-        return {name: whole(one) for name, one in self.backbone.parameters.items()}
+        """Return a copy of what is trained of the model, by name; all ranks ask together."""
+        return {name: whole(one).clone() for name, one in self.backbone.parameters.items()}
 
     def save_backbone(self, folder: Path) -> None:
         """Save the model as a plain folder of transformers, adapters merged into its weights.
