@@ -76,7 +76,8 @@ def test_the_model_is_trained_and_its_vocabulary_is_not(backbone: str, runs: Mod
     assert before
     assert not [name for name in before if torch.equal(before[name], after[name])]
     assert all(
-        torch.equal(matrix, now) for matrix, now in zip(vocabulary, run.body.rows.sides, strict=True)
+        torch.equal(matrix, now)
+        for matrix, now in zip(vocabulary, run.body.rows.sides, strict=True)
     )
     assert not any("embed_tokens" in name or "lm_head" in name for name in before)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -111,7 +111,7 @@ class Fake:
     """A tracker of accelerate's form that keeps what it is told."""
 
     requires_logging_directory = True
-    made: list[Fake] = []
+    made: ClassVar[list[Fake]] = []
 
     def __init__(self, name: str, folder: str) -> None:
         self.name, self.folder = name, folder

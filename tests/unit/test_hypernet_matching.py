@@ -1,4 +1,4 @@
-"""Approximate likelihood matching: chunks, their probabilities, and the divergence of two models."""
+"""Approximate likelihood matching: chunks, their probabilities, the divergence of two models."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "Batcher", "Controls", "encode_windows"]
 
 MASKED_SHARE = 0.15
+Token = bytes  # in Batch the name `bytes` is a field's
 _MASKS, _ROWS = 1, 2  # streams of a step's seed
 
 
@@ -79,7 +80,7 @@ class Batch:
     anchor_ids: Tensor
     bytes: int
     vocabulary: int
-    tokens: tuple[bytes, ...] = ()
+    tokens: tuple[Token, ...] = ()
 
     @property
     def scored(self) -> int:

@@ -355,7 +355,7 @@ class Trainer:
         [nats] = world.summed([nats])
         found = Measured(self.progress.step, nats / math.log(2) / max(1, size), apart)
         self.log.measured.append(found)
-        logger.info("step %d: %.4f bits per byte held out", found.step, found.bits_per_byte)
+        self._say("step %d: %.4f bits per byte held out", found.step, found.bits_per_byte)
         told = {"held_out_bits_per_byte": found.bits_per_byte, "held_out_lexical": apart}
         self._tracker.log(told, step=found.step)
         return found
@@ -374,11 +374,12 @@ class Trainer:
                 self._run(watch)
         except KeyboardInterrupt:
             self.save()
-            if self.checkpoints is not None and self.world.leads:
-                logger.warning(
+            if self.checkpoints is not None:
+                self._say(
                     "interrupted after step %d; the same call or command goes on from %s",
                     self.progress.step,
                     self.checkpoints.folder,
+                    level=logging.WARNING,
                 )
             raise
         finally:
@@ -395,7 +396,7 @@ class Trainer:
             if step % options.log_every == 0:
                 recent = self.log.losses[-options.log_every :]
                 nats = sum(recent) / len(recent)
-                logger.info("step %d: %.4f nats", step, nats)
+                self._say("step %d: %.4f nats", step, nats)
                 told = {"nats": nats, "tokens": float(self.progress.tokens), **self.log.last}
                 self._tracker.log(told, step=step)
             if options.measured and options.measure_every and step % options.measure_every == 0:
@@ -410,6 +411,10 @@ class Trainer:
         if options.measured and self.log.measured[-1].step != self.progress.step:
             self.measure()
         self.save()
+
+    def _say(self, message: str, *told: object, level: int = logging.INFO) -> None:
+        if self.world.leads:
+            logger.log(level, message, *told)
 
     def save(self) -> None:
         """Write a checkpoint, where there is a folder for it; all ranks save together."""

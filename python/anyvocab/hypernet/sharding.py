@@ -61,22 +61,23 @@ def shard(
         kept: Parameters that stay whole: others hold them, too, or they are of another type.
 
     Raises:
-        MissingExtra: torch is too old to leave `kept` out.
+        MissingExtra: torch is too old to leave `kept` out, and something is trained.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     options: dict[str, Any] = {"mesh": init_device_mesh(world.device.type, (world.size,))}
     left_out = set(kept)
-    if left_out:
-        if "ignored_params" not in inspect.signature(fully_shard).parameters:
-            raise errors.build(
-                errors.MissingExtra,
-                f"torch {torch.__version__} cannot leave parameters out",
-                field="parallel",
-                fix='install torch 2.7 or later, or give parallel="ddp"',
-            )
+    if left_out and "ignored_params" in inspect.signature(fully_shard).parameters:
         options["ignored_params"] = left_out
+    elif left_out and any(one.requires_grad for one in model.parameters()):
+        # What is frozen may be cut with the rest; what is trained has a type of its own.
+        raise errors.build(
+            errors.MissingExtra,
+            f"torch {torch.__version__} cannot leave parameters out",
+            field="parallel",
+            fix='install torch 2.7 or later, or give parallel="ddp"',
+        )
     for block in blocks:
         fully_shard(block, **options)
     fully_shard(model, **options)
