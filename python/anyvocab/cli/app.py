@@ -15,7 +15,17 @@ from typing import Annotated
 
 import typer
 
-from anyvocab.cli import compare, complete, count, demo, doctor, ensemble, infill, score
+from anyvocab.cli import (
+    compare,
+    complete,
+    count,
+    demo,
+    doctor,
+    ensemble,
+    hypernet_train,
+    infill,
+    score,
+)
 from anyvocab.cli import eval as eval_
 from anyvocab.cli import extend as extend_
 from anyvocab.cli import hypernet as hypernet_
@@ -131,6 +141,7 @@ hypernets = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+hypernets.command("train", no_args_is_help=True)(_guard(hypernet_train.command))
 hypernets.command("transfer", no_args_is_help=True)(_guard(hypernet_.transfer))
 hypernets.command("show", no_args_is_help=True)(_guard(hypernet_.show))
 app.add_typer(hypernets, name="hypernet")

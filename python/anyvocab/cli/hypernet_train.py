@@ -46,9 +46,7 @@ def command(
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Updates in all, instead: a resumed run repeats an unbroken one."
-        ),
+        typer.Option(min=1, help="Updates in all, instead: a resumed run repeats an unbroken one."),
     ] = None,
     texts: Annotated[int, typer.Option(min=1, help="Texts of a step.")] = 32,
     window: Annotated[int, typer.Option(min=2, help="Ids of a text that are read.")] = 128,
@@ -89,9 +87,7 @@ def command(
     backbone: Annotated[
         str, typer.Option(help="What else is trained: frozen (nothing), lora or full.")
     ] = "frozen",
-    parallel: Annotated[
-        str, typer.Option(help="Under torchrun: auto, ddp or fsdp.")
-    ] = "auto",
+    parallel: Annotated[str, typer.Option(help="Under torchrun: auto, ddp or fsdp.")] = "auto",
     dtype: Annotated[str, typer.Option(help="Of the products: bfloat16 or float32.")] = "bfloat16",
     compile: Annotated[
         str, typer.Option(help="on: torch compiles the model first, a minute for twice the speed.")
@@ -210,5 +206,7 @@ def _told(report: FitReport) -> str:
             f"{first.bits_per_byte:.3f} (mean of the pieces) -> {last.bits_per_byte:.3f}"
         )
     lines.append(f"{printable(str(report.out))}: {report.parameters:,} parameters")
-    lines.append("next: anyvocab hypernet transfer MODEL TOKENIZER OUT --hypernet " + str(report.out))
+    lines.append(
+        "next: anyvocab hypernet transfer MODEL TOKENIZER OUT --hypernet " + str(report.out)
+    )
     return "\n".join(lines)

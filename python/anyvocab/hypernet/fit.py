@@ -27,7 +27,7 @@ from anyvocab.hypernet.interrupts import Interrupts
 from anyvocab.hypernet.matching import Lesson, Teacher
 from anyvocab.hypernet.measuring import Log, Measured, windows
 from anyvocab.hypernet.network import NetworkConfig, ResidualHypernet
-from anyvocab.hypernet.objective import distance, lexical_of, objective, texts_of
+from anyvocab.hypernet.objective import anchored, distance, lexical_of, objective, texts_of
 from anyvocab.hypernet.optim import Updates, rate
 from anyvocab.hypernet.options import FitOptions
 from anyvocab.hypernet.parallel import World
@@ -340,7 +340,7 @@ class Trainer:
             self._measuring = [
                 self._peeked(MEASURE_STEP + at, texts) for at in range(self.options.measured)
             ]
-        nats, size, apart = 0.0, 0, 0.0
+        nats, copied, size, apart = 0.0, 0.0, 0, 0.0
         self.network.eval()
         world = self.world
         for batch in self._measuring:
@@ -348,12 +348,16 @@ class Trainer:
             mine = list(range(world.rank, max(len(batch.inputs), world.size), world.size))
             with self._cast():
                 rows = self.predict(here)
-                loss = objective(texts_of(here, mine), rows, self.body, self.controls)
-            nats += float(loss.nats)
+                some = texts_of(here, mine)
+                nats += float(objective(some, rows, self.body, self.controls).nats)
+                kept = anchored(here, rows, self.body.rows)
+                copied += float(objective(some, kept, self.body, self.controls).nats)
             size += batch.bytes
             apart += float(lexical_of(here, rows, self.body.rows)) / len(self._measuring)
-        [nats] = world.summed([nats])
-        found = Measured(self.progress.step, nats / math.log(2) / max(1, size), apart)
+        bits, with_copies = (
+            one / math.log(2) / max(1, size) for one in world.summed([nats, copied])
+        )
+        found = Measured(self.progress.step, bits, apart, with_copies)
         self.log.measured.append(found)
         self._say("step %d: %.4f bits per byte held out", found.step, found.bits_per_byte)
         told = {"held_out_bits_per_byte": found.bits_per_byte, "held_out_lexical": apart}

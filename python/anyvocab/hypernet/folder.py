@@ -459,14 +459,24 @@ def _on(network: Module, device: str | None) -> Module:
 def save_fitted(trainer: Trainer, folder: str | os.PathLike[str], *, model: str) -> Path:
     """Write what a trainer has made, in place of what its folder held before.
 
+    All ranks of a run call this together; the leading one writes.
+
     Args:
         trainer: The trainer.
         folder: Where to.
         model: What the model is called.
     """
+    from anyvocab.hypernet.network import ResidualHypernet
+    from anyvocab.hypernet.sharding import whole
     from anyvocab.transplant.files import vocabulary_digest
 
     progress = trainer.progress
+    network = ResidualHypernet(trainer.config)
+    network.load_state_dict(
+        {name: whole(one) for name, one in trainer.network.state_dict().items()}
+    )
+    if not trainer.world.leads:
+        return Path(folder)
     trained = {
         "corpus": {part.name: len(part.data) for part in trainer.texts.parts},
         "options": json.loads(json.dumps(asdict(trainer.options), default=str)),
@@ -483,7 +493,7 @@ def save_fitted(trainer: Trainer, folder: str | os.PathLike[str], *, model: str)
         trained,
         tuple(asdict(one) for one in trainer.log.measured),
     )
-    return save_network(trainer.network, card, folder, existing="replace")
+    return save_network(network, card, folder, existing="replace")
 
 
 def _readme(card: Card) -> str:

@@ -16,11 +16,14 @@ class Measured:
         step: After how many updates.
         bits_per_byte: Of the predicted rows, over all tokenizers.
         lexical: Distance from the source's rows.
+        anchored: Bits per byte where tokens that the source has keep its rows; it tells a transfer
+            without text what is better.
     """
 
     step: int
     bits_per_byte: float
     lexical: float
+    anchored: float | None = None
 
 
 @dataclass

@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from anyvocab.hypernet.batches import Batch, Controls
     from anyvocab.hypernet.body import Body
 
-__all__ = ["Loss", "Table", "distance", "lexical_of", "objective", "table_of", "texts_of"]
+__all__ = [
+    "Loss",
+    "Table",
+    "anchored",
+    "distance",
+    "lexical_of",
+    "objective",
+    "table_of",
+    "texts_of",
+]
 
 Divergence = Callable[[Tensor, Tensor], Tensor]
 
@@ -133,6 +142,19 @@ def lexical_of(batch: Batch, rows: Rows, source: SourceRows) -> Tensor:
         sides.append((rows.output, source.sides[-1]))
     parts = [lexical(made[batch.anchors], truth[batch.anchor_ids]) for made, truth in sides]
     return torch.stack(parts).mean()
+
+
+def anchored(batch: Batch, rows: Rows, source: SourceRows) -> Rows:
+    """Return rows in which tokens that the source has keep its rows."""
+
+    def put(made: Tensor, truth: Tensor) -> Tensor:
+        return made.index_copy(0, batch.anchors, truth[batch.anchor_ids].to(made.dtype))
+
+    return Rows(
+        put(rows.input, source.input),
+        None if rows.output is None else put(rows.output, source.sides[-1]),
+        None if rows.bias is None or source.bias is None else put(rows.bias, source.bias),
+    )
 
 
 def distance(rows: Rows, truth: Rows) -> Tensor:

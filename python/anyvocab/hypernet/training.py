@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from anyvocab.hypernet.fit import Measured, Trainer
     from anyvocab.hypernet.options import FitOptions
 
-__all__ = ["FitReport", "fit", "open_body"]
+__all__ = ["MODEL", "FitReport", "fit", "open_body"]
+
+MODEL = "model"  # the folder in a run's that holds the trained model
 
 Progress = Callable[[str, int, int], None]
 _PROBE = b"The quick brown fox jumps over the lazy dog.\n    return [1, 2]\n"
@@ -118,6 +120,29 @@ def open_body(
     return opened, Body.of(opened.network, ids, kind=kind), controls
 
 
+def _begun(start: str | os.PathLike[str], opened: LoadedModel) -> Any:
+    """Return the network of a hypernetwork to begin with.
+
+    Raises:
+        InvalidValue: It was made for another vocabulary, or is of the released graph, which is
+            loaded and not trained here.
+    """
+    from anyvocab.hypernet import Hypernet
+    from anyvocab.transplant.files import vocabulary_digest
+
+    digest = vocabulary_digest(opened.tokenizer.vocabulary)
+    found = Hypernet.load(start, source_digest=digest)
+    if found.card.kind != "residual":
+        raise errors.build(
+            errors.InvalidValue,
+            f"a network of kind {found.card.kind} is not trained here",
+            field="start",
+            file=os.fsdecode(start),
+            fix="begin with one that `anyvocab hypernet train` made",
+        )
+    return found.network
+
+
 def _around(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the ids that the post-processor puts before and behind a text."""
     plain: list[int] = tokenizer.encode("a").tolist()
@@ -136,6 +161,8 @@ def fit(
     options: FitOptions | None = None,
     device: str | None = None,
     threads: int = 1,
+    target: object = None,
+    start: str | os.PathLike[str] | None = None,
     field: str = "text",
     texts: Texts | None = None,
     watch: Callable[[Trainer], None] | None = None,
@@ -151,8 +178,13 @@ def fit(
         corpus: What :func:`anyvocab.count` takes; a mapping names languages.
         out: The folder.
         options: An hour of training when left out.
-        device: Where it runs; on the CPU when left out.
+        device: Where it runs; this process's GPU when left out, or the CPU where there is none.
         threads: Of the tokenizer sampler. torch's own threads are the caller's business.
+        target: A tokenizer, as :meth:`anyvocab.Tokenizer.load` takes it: training goes on for it
+            alone (n-shot), the better from a network that knows many (`start`). The rows then stay
+            near those that the network predicted before, and with `options.backbone` the model is
+            trained as well; its folder is `out/model`.
+        start: A hypernetwork to begin with.
         field: The member, column or key that holds a record's text.
         texts: The corpus, read already; `corpus` is then not looked at.
         watch: Called with the trainer after every step.
@@ -173,23 +205,39 @@ def fit(
     2
     """
     torch = import_torch()
-    from anyvocab.hypernet.folder import save_fitted
-
     from anyvocab.hypernet.data import Texts
     from anyvocab.hypernet.fit import Trainer
+    from anyvocab.hypernet.folder import save_fitted
     from anyvocab.hypernet.options import FitOptions
+    from anyvocab.tokenizer import Tokenizer
 
     chosen = options or FitOptions(minutes=60.0)
     folder = Path(out)
+    wanted = None if target is None else Tokenizer.load(target)
+    if device is None and torch.cuda.is_available():
+        device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
     opened, body, controls = open_body(model, device=device, dtype=chosen.dtype)
-    if not torch.cuda.is_available() and hasattr(opened.network, "set_attn_implementation"):
+    if body.rows.input.device.type == "cpu" and hasattr(opened.network, "set_attn_implementation"):
         # On a CPU the fused kernel's backward pass is several times slower on short windows.
         opened.network.set_attn_implementation("eager")
+    network = None if start is None else _begun(start, opened)
     read = Texts.read(corpus, field=field, seed=chosen.seed) if texts is None else texts
     trainer = Trainer(
-        body, opened.tokenizer, read, controls, chosen, folder=folder, threads=threads
+        body,
+        opened.tokenizer,
+        read,
+        controls,
+        chosen,
+        folder=folder,
+        threads=threads,
+        target=wanted,
+        network=network,
     )
     trainer.run(watch)
+    if chosen.backbone != "frozen":
+        trainer.save_backbone(folder / MODEL)
+        if trainer.world.leads:
+            opened.tokenizer.save(folder / MODEL, existing="replace")
     save_fitted(trainer, folder, model=opened.name)
     return FitReport(
         folder,

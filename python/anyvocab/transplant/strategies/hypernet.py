@@ -41,7 +41,8 @@ class FromHypernet:
         hypernet: Its folder; the one shipped with the model when left out.
         anchor: What becomes of shared tokens: `hard` copies the source's rows, `none` predicts
             theirs, too, `soft` mixes both, and `auto` takes what gives the fewest bits per byte of
-            the text that is learned from; without text or a model that runs, `hard`.
+            the text that is learned from; without text or a model that runs, what was better when
+            the network was trained, else `hard`.
         share: The predicted part of a shared token's row where `anchor` is `soft`.
         base: The model whose rows the network reads: a folder, where the model at hand was
             fine-tuned from it and has its vocabulary.
@@ -102,14 +103,22 @@ class FromHypernet:
         return tuple(replace(self, anchor=one) for one in ("hard", "soft", "none"))
 
     def untried(self, context: Context, side: Side, *, tied: bool) -> tuple[Strategy, str]:
-        """Return the hard anchor.
+        """Return what was better in the network's training, else the hard anchor.
 
-        Hidden anchors can only tell how far a prediction is from the source's row, and no row is
+        Training measures both on held-out text under tokenizers that it never sees. Where nothing
+        was measured, hidden anchors can only tell how far a prediction is from the source's row, and no row is
         nearer to it than itself: what a shared token gains in a new vocabulary shows in text alone.
         How far they are is said, as the evidence on new tokens that there is.
         """
         from anyvocab.transplant.auto import fidelity, hold_out
 
+        last = next(iter(read_card(self._folder(context)).measured[::-1]), {})
+        free, copied = last.get("bits_per_byte"), last.get("anchored")
+        if isinstance(free, float) and isinstance(copied, float):
+            anchor: Anchor = "none" if free < copied else "hard"
+            chosen = replace(self, anchor=anchor)
+            words = f"predicted {free:.4f} bits per byte, copied {copied:.4f}"
+            return chosen, f"shared tokens: {chosen}, as was better at the end of training: {words}"
         hidden = hold_out(context)
         words = ""
         if len(hidden):
