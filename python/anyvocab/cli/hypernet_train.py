@@ -84,6 +84,18 @@ def command(
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Less memory: activations are made twice.")
     ] = False,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TOKENIZER",
+            help="Train on for this tokenizer alone, best with --start.",
+            show_default=False,
+        ),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="A hypernetwork to begin with.", show_default=False),
+    ] = None,
     backbone: Annotated[
         str, typer.Option(help="What else is trained: frozen (nothing), lora or full.")
     ] = "frozen",
@@ -157,6 +169,8 @@ def command(
             options=options,
             device=device,
             threads=threads,
+            target=target,
+            start=start,
             field=jsonl_field,
             watch=_Watch(line),
         )
@@ -206,7 +220,5 @@ def _told(report: FitReport) -> str:
             f"{first.bits_per_byte:.3f} (mean of the pieces) -> {last.bits_per_byte:.3f}"
         )
     lines.append(f"{printable(str(report.out))}: {report.parameters:,} parameters")
-    lines.append(
-        "next: anyvocab hypernet transfer MODEL TOKENIZER OUT --hypernet " + str(report.out)
-    )
+    lines.append(f"next: anyvocab hypernet transfer MODEL TOKENIZER OUT --hypernet {report.out}")
     return "\n".join(lines)
