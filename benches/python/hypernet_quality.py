@@ -3,9 +3,9 @@
 Targets that were never sampled in training: byte-level BPEs of other sizes and one with tokens
 that cross words, trained here on a seeded subset of the model's texts; a Unigram of tokenizers; the
 other pico model's tokenizer; gpt2, llama3 and bytes alone. Every number is on held-out text that
-neither model, network, tokenizer nor strategy saw. `hypernet` decides what becomes of shared tokens by text
-that is learned from, as `anyvocab swap --strategy hypernet --corpus` does; `hard` copies the
-source's rows of them and `none` predicts theirs, too. The ceiling is the model with its own
+neither model, network, tokenizer nor strategy saw. `hypernet` decides what becomes of shared tokens
+by text that is learned from, as `anyvocab swap --strategy hypernet --corpus` does; `hard` copies
+the source's rows of them and `none` predicts theirs, too. The ceiling is the model with its own
 tokenizer. `closed` is the share of the way from the mean to the ceiling. Nothing is calibrated, and
 tied matrices stay tied.
 
