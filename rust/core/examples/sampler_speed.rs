@@ -31,6 +31,9 @@ const SEED: u64 = 1;
 
 type Error = Box<dyn std::error::Error>;
 
+/// Substrings and the logarithms of their noised probabilities.
+type Noised = Vec<(String, f64)>;
+
 /// The published design, with any hasher.
 struct Published<S> {
     cutter: Cutter,
@@ -87,7 +90,7 @@ impl<S: BuildHasher + Default> Published<S> {
     }
 
     /// A step, and the times of its parts: counting, adding up, choosing.
-    fn step(&mut self, texts: &[&[u8]]) -> Result<(Vec<(String, f64)>, [Duration; 3]), Error> {
+    fn step(&mut self, texts: &[&[u8]]) -> Result<(Noised, [Duration; 3]), Error> {
         let start = cpu();
         let counts = self.count(texts)?;
         let counted = cpu();
@@ -103,7 +106,7 @@ impl<S: BuildHasher + Default> Published<S> {
         }
         let added = cpu();
         let total = all.values().sum::<u64>() as f64;
-        let mut noised: Vec<(String, f64)> = Vec::with_capacity(all.len());
+        let mut noised = Noised::with_capacity(all.len());
         for (substring, count) in all {
             let p = count as f64 / total + NOISE * self.gaussian();
             noised.push((substring, if p > 0.0 { p.ln() } else { -1e5 }));
