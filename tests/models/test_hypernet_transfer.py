@@ -23,6 +23,7 @@ from anyvocab.pico import path  # noqa: E402
 from anyvocab.pico.data import load_module  # noqa: E402
 from anyvocab.testing.hypernets import tiny_hypernet  # noqa: E402
 from anyvocab.transplant.identity import Origin  # noqa: E402
+from anyvocab.transplant.plan import SIDES  # noqa: E402
 from anyvocab.transplant.weights import Checkpoint  # noqa: E402
 
 TEXT = load_module("heapq").text[:3000].encode()
@@ -73,7 +74,7 @@ def test_a_transfer_is_planned_applied_verified_and_generates(
 ) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    (tmp_path / "text.py").write_bytes(TEXT)
+    (tmp_path / "text.py").write_bytes(TEXT[:1000])
     out, page = tmp_path / "new", tmp_path / "page.html"
     words = [str(base), "pico:code-4k", str(out), "--judge", str(tmp_path / "text.py"), "--json"]
     code = main(["hypernet", "transfer", *words, "--anchor", "none", "--report", str(page)])
@@ -102,7 +103,7 @@ def test_a_transfer_is_planned_applied_verified_and_generates(
 
 def test_the_text_that_is_learned_from_chooses_the_anchors(base: Path, tmp_path: Path) -> None:
     report = av.swap(
-        base, "pico:code-4k", tmp_path / "new", strategy="hypernet", corpus=[TEXT], **QUICK
+        base, "pico:code-4k", tmp_path / "new", strategy="hypernet", corpus=[TEXT[:1500]], **QUICK
     )
     assert report.ok
     said = [note for note in report.notes if note.startswith("shared tokens")]
@@ -110,7 +111,7 @@ def test_the_text_that_is_learned_from_chooses_the_anchors(base: Path, tmp_path:
         "shared tokens, input",
         "shared tokens, output",
     ]
-    for side, note in zip(("input", "output"), said, strict=True):
+    for side, note in zip(SIDES, said, strict=True):
         numbers = {}
         for part in note.partition("by bits per byte: ")[2].split(", "):
             name, _, bits = part.rpartition(" ")

@@ -118,11 +118,11 @@ def build_side(
 
     Copied rows stay bit for bit; a strategy may make rows of shared text tokens, too, wholly or in
     part (:class:`anyvocab.transplant.strategies.TakesShared`): these are no copies any more. A
-    control token that takes a sequence has its last row on the
-    input side, because that is what the model read last, and its first on the output side, where
-    the sequence begins. What no strategy can make, control tokens without a counterpart, padding
-    and what must be quiet are the mean of the rows of shared tokens: as an output row it gives a
-    probability of at most one in their number, since exp is convex.
+    control token that takes a sequence has its last row on the input side, because that is what
+    the model read last, and its first on the output side, where the sequence begins. What no
+    strategy can make, control tokens without a counterpart, padding and what must be quiet are the
+    mean of the rows of shared tokens: as an output row it gives a probability of at most one in
+    their number, since exp is convex.
 
     Args:
         context: What is known.
