@@ -184,6 +184,36 @@ def interrupted(_: int, told: dict[str, Any]) -> None:
             out.write_text(json.dumps(found))
 
 
+class Told:
+    """A tracker of accelerate's form that writes what it is told."""
+
+    requires_logging_directory = True
+
+    def __init__(self, _: str, folder: str) -> None:
+        self.file = Path(folder).parent / "told.jsonl"
+
+    def store_init_configuration(self, _: dict[str, Any]) -> None:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        with self.file.open("a") as handle:
+            handle.write(json.dumps([step, values]) + "\n")
+
+    def finish(self) -> None:
+        self.log({"ended": 1.0}, -1)
+
+
+def timed(rank: int, told: dict[str, Any]) -> None:
+    """Train for a time, with a tracker, and write after how many steps it was over."""
+    from accelerate import tracking
+
+    tracking.LOGGER_TYPE_TO_CLASS["told"] = Told
+    folder = Path(told["folder"])
+    run = trainer(steps=None, minutes=0.02, tracker="told", log_every=1, folder=folder)
+    run.run(lambda _: time.sleep(0.05 * rank))  # one rank is slower
+    Path(told["out"]).with_suffix(f".{rank}").write_text(json.dumps(vars(run.progress)))
+
+
 def _main(jobs: list[dict[str, Any]]) -> None:
     """Do jobs one after the other, each in processes of its own.
 

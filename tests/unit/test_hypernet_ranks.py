@@ -36,6 +36,7 @@ def out(tmp_path_factory: pytest.TempPathFactory, runs: ModuleType) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
     if any(case.get("backbone") == "lora" for case in CASES.values()):
         pytest.importorskip("peft", reason="peft is missing")
+    pytest.importorskip("accelerate", reason="accelerate is missing")
     alone = runs.trainer(**UNEVEN, folder=folder / "alone")
     runs.losses(alone, 2)
     alone.save()
@@ -50,6 +51,7 @@ def out(tmp_path_factory: pytest.TempPathFactory, runs: ModuleType) -> Path:
             "out": str(folder / "joined.json"),
         },
         {"work": "apart", "ranks": 2, "out": str(folder / "apart")},
+        {"work": "timed", "ranks": 2, "folder": str(folder / "t"), "out": str(folder / "timed")},
         {"work": "killed", "case": LENGTHS, "folder": str(folder / "k"), "saved": 3, "until": 5},
         {
             "work": "resumed",
@@ -161,3 +163,20 @@ def test_ctrl_c_saves_a_checkpoint_that_a_run_goes_on_from(
     assert float((out / f"c{ranks}.seconds").read_text()) < 10
     resumed = runs.trainer(steps=100_000, texts=4, folder=out / f"c{ranks}")
     assert resumed.progress.step == found["step"]
+    if ranks == 1:  # what was interrupted left nothing behind: the next step is the next step
+        unbroken = runs.trainer(steps=100_000, texts=4)
+        wanted = runs.losses(unbroken, found["step"] + 1)
+        assert [*found["losses"], *runs.losses(resumed, found["step"] + 1)] == wanted
+
+
+def test_ranks_whose_clocks_differ_end_at_the_same_step(out: Path) -> None:
+    one, two = (json.loads((out / f"timed.{rank}").read_text()) for rank in (0, 1))
+    assert one == two
+    assert one["seconds"] >= 0.02 * 60
+
+
+def test_one_of_several_ranks_tells_the_tracker(out: Path) -> None:
+    lines = [json.loads(line) for line in (out / "t" / "told.jsonl").read_text().splitlines()]
+    steps = json.loads((out / "timed.0").read_text())["step"]
+    assert [step for step, values in lines if "nats" in values] == list(range(1, steps + 1))
+    assert lines[-1] == [-1, {"ended": 1.0}]
