@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -217,8 +218,16 @@ def timed(rank: int, told: dict[str, Any]) -> None:
 def _main(jobs: list[dict[str, Any]]) -> None:
     """Do jobs one after the other, each in processes of its own.
 
-    They are forked: importing torch and transformers takes longer than all that they do.
+    They are forked: importing torch and what goes with it takes longer than all that they do, so
+    it is done once, here.
     """
+    for name in (
+        "accelerate.tracking",
+        "peft",
+        "torch.distributed.fsdp",
+        "torch.distributed.tensor",
+    ):
+        importlib.import_module(name)
     start = multiprocessing.get_context("fork").Process
     for job in jobs:
         with socket.socket() as probe:

@@ -10,26 +10,37 @@ import pytest
 from anyvocab.hypernet.interrupts import Interrupts
 
 
+def work(done: list[str], *, held: bool, fails: bool = False) -> None:
+    """Be interrupted in a process that is alone."""
+    with Interrupts(alone=True) as interrupts:
+        if held:
+            with interrupts.held():
+                signal.raise_signal(signal.SIGINT)
+                done.append("held")
+                if fails:
+                    raise ValueError("ours")
+        else:
+            signal.raise_signal(signal.SIGINT)
+        done.append("went on")
+
+
 def test_a_process_alone_is_interrupted_where_it_stands() -> None:
-    with pytest.raises(KeyboardInterrupt), Interrupts(alone=True):
-        signal.raise_signal(signal.SIGINT)
-        pytest.fail("it went on")
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        work(done, held=False)
+    assert not done
 
 
 def test_held_code_ends_first() -> None:
-    done = False
-    with pytest.raises(KeyboardInterrupt), Interrupts(alone=True) as interrupts, interrupts.held():
-        signal.raise_signal(signal.SIGINT)
-        done = True
-    assert done
-    assert not interrupts.asked
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        work(done, held=True)
+    assert done == ["held"]
 
 
 def test_an_error_in_held_code_is_not_hidden_by_ctrl_c() -> None:
-    with pytest.raises(ValueError, match="ours"), Interrupts(alone=True) as interrupts:
-        with interrupts.held():
-            signal.raise_signal(signal.SIGINT)
-            raise ValueError("ours")
+    with pytest.raises(ValueError, match="ours"):
+        work([], held=True, fails=True)
 
 
 def test_one_of_many_processes_only_takes_note() -> None:
@@ -53,11 +64,11 @@ def test_who_heard_signals_before_hears_them_afterwards(before: signal.Handlers)
 def test_other_threads_leave_signals_alone() -> None:
     before, seen = signal.getsignal(signal.SIGINT), []
 
-    def work() -> None:
+    def elsewhere() -> None:
         with Interrupts(alone=True):
             seen.append(signal.getsignal(signal.SIGINT))
 
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=elsewhere)
     thread.start()
     thread.join()
     assert seen == [before]

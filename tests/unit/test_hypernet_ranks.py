@@ -14,6 +14,7 @@ import pytest
 
 pytestmark = [
     pytest.mark.models,
+    pytest.mark.timeout(600),
     pytest.mark.skipif(sys.platform == "win32", reason="processes are not forked there"),
 ]
 torch = pytest.importorskip("torch", reason="torch is missing")
@@ -80,7 +81,7 @@ def out(tmp_path_factory: pytest.TempPathFactory, runs: ModuleType) -> Path:
     ]
     command = [sys.executable, "-W", "error", str(Path(str(runs.__file__))), json.dumps(jobs)]
     told = subprocess.run(
-        command, capture_output=True, text=True, timeout=240, env={**os.environ}, check=False
+        command, capture_output=True, text=True, timeout=540, env={**os.environ}, check=False
     )
     (folder / "told").write_text(told.stdout + told.stderr)
     assert told.returncode == 0, told.stderr
