@@ -204,19 +204,19 @@ def fit(
     >>> report.steps
     2
     """
-    torch = import_torch()
+    import_torch()
     from anyvocab.hypernet.data import Texts
     from anyvocab.hypernet.fit import Trainer
     from anyvocab.hypernet.folder import save_fitted
     from anyvocab.hypernet.options import FitOptions
+    from anyvocab.hypernet.parallel import World
     from anyvocab.tokenizer import Tokenizer
 
     chosen = options or FitOptions(minutes=60.0)
     folder = Path(out)
     wanted = None if target is None else Tokenizer.load(target)
-    if device is None and torch.cuda.is_available():
-        device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
-    opened, body, controls = open_body(model, device=device, dtype=chosen.dtype)
+    world = World.find(device)
+    opened, body, controls = open_body(model, device=str(world.device), dtype=chosen.dtype)
     if body.rows.input.device.type == "cpu" and hasattr(opened.network, "set_attn_implementation"):
         # On a CPU the fused kernel's backward pass is several times slower on short windows.
         opened.network.set_attn_implementation("eager")
@@ -232,6 +232,7 @@ def fit(
         threads=threads,
         target=wanted,
         network=network,
+        world=world,
     )
     trainer.run(watch)
     if chosen.backbone != "frozen":

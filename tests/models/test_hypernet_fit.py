@@ -1,0 +1,190 @@
+"""Training a hypernetwork as users do: a call or a command, resumed, used, trained on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+import anyvocab as av  # noqa: E402
+from anyvocab import InvalidValue, pico  # noqa: E402
+from anyvocab.cli.app import run  # noqa: E402
+from anyvocab.hypernet.options import FitOptions, NetworkOptions  # noqa: E402
+from anyvocab.hypernet.sampler import SamplerOptions  # noqa: E402
+from anyvocab.hypernet.training import MODEL, fit, open_body  # noqa: E402
+
+pytestmark = pytest.mark.models
+
+MODEL_NAME = "pico:code-2k"
+TEXT = b"def add(first, second):\n    return first + second\n\n\nclass Adder:\n    total = 0\n"
+TEXTS = [TEXT * (4 + i) for i in range(12)]
+
+
+def options(**changes: Any) -> FitOptions:
+    given: dict[str, Any] = {
+        "steps": 3,
+        "texts": 4,
+        "window": 24,
+        "span": 80,
+        "rows": 300,
+        "measured": 1,
+        "dtype": "float32",
+        "network": NetworkOptions(hidden=32, heads=2, layers=1),
+        "sampler": SamplerOptions(vocab_size=600),
+    }
+    return FitOptions(**{**given, **changes})
+
+
+def test_a_run_in_two_parts_has_the_losses_of_one_and_its_folder_predicts(tmp_path: Path) -> None:
+    whole = fit(MODEL_NAME, iter(TEXTS), tmp_path / "whole", options=options())
+    first = fit(MODEL_NAME, iter(TEXTS), tmp_path / "parts", options=options(steps=1))
+    rest = fit(MODEL_NAME, iter(TEXTS), tmp_path / "parts", options=options())
+    assert first.losses + rest.losses == whole.losses
+    assert whole.measured[-1].anchored is not None
+    hypernet = av.Hypernet.load(tmp_path / "parts")
+    assert hypernet.card.trained["steps"] == 3
+    rows = hypernet.predict("pico:code-4k", MODEL_NAME).rows()
+    assert rows.output is not None
+    assert torch.isfinite(rows.input).all()
+
+
+def test_a_checkpoint_of_other_options_is_refused(tmp_path: Path) -> None:
+    fit(MODEL_NAME, iter(TEXTS), tmp_path, options=options(steps=1))
+    with pytest.raises(InvalidValue, match="another model, corpus or set of options"):
+        fit(MODEL_NAME, iter(TEXTS), tmp_path, options=options(lexical=0.7))
+
+
+def test_the_command_trains_resumes_shows_and_transfers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for i, text in enumerate(TEXTS):
+        (corpus / f"{i}.txt").write_bytes(text)
+    small = ["--texts", "4", "--window", "24", "--rows", "300", "--hidden", "32", "--layers", "1"]
+    command = ["hypernet", "train", MODEL_NAME, "--corpus", str(corpus), *small]
+    command += ["--out", str(tmp_path / "hyper"), "--vocab-size", "512:900", "--dtype", "float32"]
+    assert run([*command, "--steps", "1"]) == 0
+    assert "next: anyvocab hypernet transfer" in capsys.readouterr().out
+    assert run([*command, "--steps", "2", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["steps"] == 2
+    assert told["measured"][0]["step"] == 0
+    assert run(["hypernet", "show", str(tmp_path / "hyper"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["trained"]["steps"] == 2
+    swapped = [MODEL_NAME, "pico:code-4k", str(tmp_path / "new"), "--hypernet"]
+    assert (
+        run(["hypernet", "transfer", *swapped, str(tmp_path / "hyper"), "--verify", "files"]) == 0
+    )
+    assert "at the end of training" in capsys.readouterr().out
+    assert av.bits_per_byte(tmp_path / "new", [TEXT]).bits_per_byte > 0
+    assert run([*command, "--steps", "2", "--vocab-size", "small"]) == 2
+    assert run([*command, "--minutes", "1", "--steps", "2"]) == 1
+
+
+def test_training_goes_on_for_one_tokenizer_and_its_model(tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    fit(MODEL_NAME, iter(TEXTS), tmp_path / "hyper", options=options(steps=1))
+    target = av.train(iter(TEXTS), vocab_size=400, special_tokens=[("eos", "<|end|>")])
+    target.save(tmp_path / "target")
+    place = tmp_path / "target"
+    on = {"target": place, "start": tmp_path / "hyper"}
+    chosen = options(steps=2, backbone="lora", lora_rank=2, backbone_lr=1e-2)
+    report = fit(MODEL_NAME, iter(TEXTS), tmp_path / "nshot", options=chosen, **on)
+    assert report.steps == 2
+    trained = tmp_path / "nshot" / MODEL
+    before = transformers.AutoModelForCausalLM.from_pretrained(pico.path("code-2k"))
+    after = transformers.AutoModelForCausalLM.from_pretrained(trained)
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert not torch.equal(before.state_dict()[name], after.state_dict()[name])
+    assert torch.equal(before.get_input_embeddings().weight, after.get_input_embeddings().weight)
+    done = av.swap(
+        trained,
+        place,
+        tmp_path / "new",
+        strategy="hypernet",
+        options={"hypernet": str(tmp_path / "nshot")},
+        verification="files",
+    )
+    assert done.ok
+    assert av.bits_per_byte(tmp_path / "new", [TEXT]).bits_per_byte > 0
+
+
+def test_a_network_of_another_model_is_no_beginning(tmp_path: Path) -> None:
+    fit(MODEL_NAME, iter(TEXTS), tmp_path / "hyper", options=options(steps=1))
+    with pytest.raises(InvalidValue, match="vocabulary"):
+        fit(
+            "pico:code-4k", iter(TEXTS), tmp_path / "b", options=options(), start=tmp_path / "hyper"
+        )
+
+
+def masked_model(folder: Path, *, mask: bool = True) -> Path:
+    """Write a tiny BERT whose tokenizer is a byte-level BPE."""
+    target = av.train(iter(TEXTS), vocab_size=400, special_tokens=[("eos", "<|end|>")])
+    document = json.loads(target.to_json())
+    first = len(target.vocabulary)
+    names = ["[CLS]", "[SEP]", "[MASK]"][: 3 if mask else 2]
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    for id, name in enumerate(names, first):
+        document["added_tokens"].append({"id": id, "content": name, "special": True, **flags})
+    document["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [
+            {"SpecialToken": {"id": "[CLS]", "type_id": 0}},
+            {"Sequence": {"id": "A", "type_id": 0}},
+            {"SpecialToken": {"id": "[SEP]", "type_id": 0}},
+        ],
+        "pair": [],
+        "special_tokens": {
+            name: {"id": name, "ids": [id], "tokens": [name]}
+            for id, name in enumerate(names[:2], first)
+        },
+    }
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text(json.dumps(document))
+    roles = {"cls_token": "[CLS]", "sep_token": "[SEP]"} | (
+        {"mask_token": "[MASK]"} if mask else {}
+    )
+    (folder / "special_tokens_map.json").write_text(json.dumps(roles))
+    config = transformers.BertConfig(
+        vocab_size=first + len(names),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=64,
+    )
+    torch.manual_seed(0)
+    transformers.BertForMaskedLM(config).save_pretrained(folder)
+    return folder
+
+
+def test_a_masked_model_trains_with_its_mask_its_frame_and_its_bias(tmp_path: Path) -> None:
+    model = masked_model(tmp_path / "bert")
+    opened, body, controls = open_body(model, dtype="float32")
+    first = len(opened.tokenizer.vocabulary) - 3
+    assert (controls.first, controls.last, controls.mask) == ((first,), (first + 1,), first + 2)
+    assert body.kind == "masked"
+    report = fit(model, iter(TEXTS), tmp_path / "hyper", options=options(sampler=None))
+    assert report.steps == 3
+    hypernet = av.Hypernet.load(tmp_path / "hyper")
+    rows = hypernet.predict("pico:code-4k", model).rows()
+    assert rows.bias is not None
+
+
+def test_a_masked_model_without_a_mask_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidValue, match="mask"):
+        open_body(masked_model(tmp_path / "bert", mask=False))
+
+
+def test_an_encoder_decoder_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "t5"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"is_encoder_decoder": True}))
+    with pytest.raises(InvalidValue, match="encoder-decoder"):
+        open_body(folder)
