@@ -19,6 +19,7 @@ from anyvocab.hypernet.features import (  # noqa: E402
     SurroundingsOf,
     extensions,
     matrix_of,
+    missing_bytes,
     pieces_of,
 )
 from anyvocab.hypernet.losses import IGNORED  # noqa: E402
@@ -89,6 +90,10 @@ def test_pieces_spell_tokens_and_missing_bytes_are_rows_of_their_own(tiny: bytes
         assert b"".join(source.vocabulary.token_bytes(id) or b"" for id in row) == token
     few = pieces_of(source, [b"ab"], rows=0)
     assert few == [[ord("a"), ord("b")]]
+    some = 3 + ord("a") + 1  # the source's byte tokens begin at 3
+    assert missing_bytes(source, some) == frozenset(range(ord("b"), 256))
+    cut = pieces_of(source, [b"ab\xffa"], rows=some)[0]
+    assert cut == [some - 1, some + ord("b"), some + 0xFF, some - 1]
     assert matrix_of([[1], [2, 3]]).tolist() == [[1, -1], [2, 3]]
 
 

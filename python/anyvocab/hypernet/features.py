@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 
     from anyvocab.tokenizer import Tokenizer
 
-__all__ = ["FEATURES", "SurroundingsOf", "extensions", "matrix_of", "pieces_of"]
+__all__ = [
+    "FEATURES",
+    "SurroundingsOf",
+    "around_missing",
+    "extensions",
+    "matrix_of",
+    "missing_bytes",
+    "pieces_of",
+]
 
 FEATURES = (
     "extensions here",  # ln(1 + how many tokens of its vocabulary strictly extend it)
@@ -104,22 +112,58 @@ class SurroundingsOf:
         return made
 
 
+def missing_bytes(source: Tokenizer, rows: int) -> frozenset[int]:
+    """Return the bytes that no token of the source can be a piece for.
+
+    Args:
+        source: The model's tokenizer.
+        rows: Rows of the model's matrices; ids beyond them are not used.
+    """
+    alone = decompose(source, [bytes([byte]) for byte in range(256)], rows=rows)
+    return frozenset(np.flatnonzero(alone.lengths() == 0).tolist())
+
+
+def around_missing(
+    source: Tokenizer, token: bytes, *, rows: int, missing: frozenset[int]
+) -> list[int]:
+    """Return the pieces of a token with bytes that the source lacks.
+
+    Such a byte is the piece `rows + byte`; what stands between them is cut as ever.
+    """
+    pieces: list[int] = []
+    start = 0
+    for at, byte in enumerate([*token, None]):
+        if byte is None or byte in missing:
+            if start < at:
+                pieces += decompose(source, [token[start:at]], rows=rows)[0].tolist()
+            start = at + 1
+        if byte is not None and byte in missing:
+            pieces.append(rows + byte)
+    return pieces
+
+
 def pieces_of(
     source: Tokenizer, tokens: Sequence[bytes], *, rows: int, apart: bool = False
 ) -> list[list[int]]:
-    """Return the pieces of each token: source ids that spell it, or `rows + byte` where none does.
+    """Return the pieces of each token: source ids, `rows + byte` for bytes that the source lacks.
 
     Args:
         source: The model's tokenizer.
         tokens: Byte strings.
         rows: Rows of the model's matrices.
-        apart: Whether a token must be cut into more than one piece, as if it were unknown.
+        apart: Whether a token must be cut into more than one piece, as if it were unknown; where
+            no cut does, its pieces are its bytes' own.
     """
-    found = decompose(source, tokens, apart=apart, rows=rows).to_list()
-    return [
-        pieces or [rows + byte for byte in token]
-        for pieces, token in zip(found, tokens, strict=True)
-    ]
+    found: list[list[int]] = decompose(source, tokens, apart=apart, rows=rows).to_list()
+    missing: frozenset[int] | None = None
+    for at, token in enumerate(tokens):
+        if found[at]:
+            continue
+        if not apart:
+            missing = missing_bytes(source, rows) if missing is None else missing
+            found[at] = around_missing(source, token, rows=rows, missing=missing)
+        found[at] = found[at] or [rows + byte for byte in token]
+    return found
 
 
 def matrix_of(pieces: Sequence[Sequence[int]]) -> NDArray[np.int32]:

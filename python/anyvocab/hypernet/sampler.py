@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from anyvocab import _core, errors
+from anyvocab.hypernet.features import around_missing, missing_bytes
 from anyvocab.tokenizer import Ragged, Tokenizer
 from anyvocab.transplant.identity import decompose, token_table
 from anyvocab.transplant.ragged import ragged, scattered, select, spans
@@ -284,7 +285,7 @@ class TokenizerSampler:
         usable = min(self.rows, len(source.vocabulary))
         self.options = (options or SamplerOptions()).for_size(usable)
         self.seed, self.threads = seed, threads
-        self._missing = _missing_bytes(source, self.rows)
+        self._missing = missing_bytes(source, self.rows)
         self._core = _core.TokenizerSampler(
             sorted({token for token in token_table(source.vocabulary)[: self.rows] if token}),
             seed=seed,
@@ -373,28 +374,12 @@ class TokenizerSampler:
         empty = np.flatnonzero(found.lengths() == 0)
         if not len(empty):
             return found
-        mended = [self._around_missing(tokens[i]) for i in empty.tolist()]
+        mended = [
+            around_missing(self.source, tokens[i], rows=self.rows, missing=self._missing)
+            for i in empty.tolist()
+        ]
         whole = np.flatnonzero(found.lengths())
         return scattered(len(tokens), [(whole, select(found, whole)), (empty, ragged(mended))])
-
-    def _around_missing(self, token: bytes) -> list[int]:
-        """Return pieces of a token with bytes that the source lacks; between them it decomposes."""
-        pieces: list[int] = []
-        start = 0
-        for at, byte in enumerate([*token, None]):
-            if byte is None or byte in self._missing:
-                if start < at:
-                    pieces += decompose(self.source, [token[start:at]], rows=self.rows)[0].tolist()
-                start = at + 1
-            if byte is not None and byte in self._missing:
-                pieces.append(self.rows + byte)
-        return pieces
-
-
-def _missing_bytes(source: Tokenizer, rows: int) -> frozenset[int]:
-    """Return the bytes that no token of the source can be a piece for."""
-    alone = decompose(source, [bytes([byte]) for byte in range(256)], rows=rows)
-    return frozenset(np.flatnonzero(alone.lengths() == 0).tolist())
 
 
 def _given(number: float | Normal | LogNormal | None) -> tuple[str, float, float, float, float]:
