@@ -1,7 +1,7 @@
 """What a hypernetwork's rows are worth in bits per byte, beside every strategy without training.
 
 Targets that were never sampled in training: byte-level BPEs of other sizes and one with tokens
-that cross words, trained here on a seeded subset of the model's texts; a Unigram of tokenizers; the
+that cross words, trained here on a seeded subset of the model's texts; SentencePiece's Unigram; the
 other pico model's tokenizer; gpt2, llama3 and bytes alone. Every number is on held-out text that
 neither model, network, tokenizer nor strategy saw. `hypernet` decides what becomes of shared tokens
 by text that is learned from, as `anyvocab swap --strategy hypernet --corpus` does; `hard` copies
@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from calibration import FIXTURES, code_texts, shuffled
 from tokenizers import Tokenizer as HfTokenizer
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import decoders, models, pre_tokenizers
 
 import anyvocab as av
 
@@ -34,7 +34,7 @@ TARGETS = (
     "bpe-1024",
     "bpe-8192",
     "bpe-16384",
-    "unigram-4096",
+    "unigram",
     "superwords-8192",
     "pico",
     "gpt2",
@@ -45,21 +45,6 @@ PLAIN: dict[str, tuple[str, dict[str, Any]]] = {
     name: (name, {}) for name in ("mean", "focus", "tokenadapt", "front", "last")
 }
 LEARN_CHARS = 400_000
-
-
-def unigram(texts: list[str], size: int) -> bytes:
-    """Return a byte-level Unigram of tokenizers."""
-    tokenizer = HfTokenizer(models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=size,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-        special_tokens=["<|endoftext|>"],
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    return tokenizer.to_str().encode()
 
 
 def alone() -> bytes:
@@ -88,8 +73,10 @@ def target_of(name: str, model: str, texts: list[str], folder: Path) -> Any:
         return FIXTURES / "tokenizers" / name
     if name == "pico":
         return "pico:code-2k" if model == "code-4k" else "pico:code-4k"
+    if name == "unigram":
+        return FIXTURES / "sentencepiece" / "sp_test_1000.model"
     place = folder / f"{name}.json"
-    place.write_bytes(alone() if name == "bytes" else unigram(texts, int(size)))
+    place.write_bytes(alone())
     return place
 
 
