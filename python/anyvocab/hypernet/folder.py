@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from anyvocab import _core, errors
 from anyvocab._save import sync_folder, write_atomically
 from anyvocab._source import read_json
+from anyvocab.hypernet.readme import readme
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -309,7 +310,7 @@ def save_network(
     (place / MANIFEST).unlink(missing_ok=True)  # until the last file is there, nothing is finished
     _write_tensors(place / WEIGHTS, tensors)
     document = {**card.to_dict(), "files": {WEIGHTS: _file_digest(place / WEIGHTS)}}
-    write_atomically(place / "README.md", _readme(card).encode())
+    write_atomically(place / "README.md", readme(card).encode())
     text = json.dumps(document, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
     write_atomically(place / MANIFEST, text.encode())
     return place
@@ -494,39 +495,3 @@ def save_fitted(trainer: Trainer, folder: str | os.PathLike[str], *, model: str)
         tuple(asdict(one) for one in trainer.log.measured),
     )
     return save_network(network, card, folder, existing="replace")
-
-
-def _readme(card: Card) -> str:
-    name = card.model or "its model"
-    sides = "one row for both sides" if card.tied else "one row for reading and one for writing"
-    lines = [
-        f"# A hypernetwork for {name}",
-        "",
-        f"It predicts the rows of any tokenizer's tokens from the rows of {name}: {sides}.",
-        "",
-        "```bash",
-        f"anyvocab hypernet transfer {card.model or 'MODEL'} TOKENIZER OUT --hypernet THIS_FOLDER",
-        "```",
-        "",
-        f"- kind: {card.kind}",
-        f"- rows of the source: {card.rows:,}",
-    ]
-    if card.trained:
-        parts = ", ".join(
-            f"{part} ({size:,} bytes)" for part, size in card.trained.get("corpus", {}).items()
-        )
-        lines.append(
-            f"- trained: {card.trained.get('steps', 0):,} steps, "
-            f"{card.trained.get('tokens', 0):,} targets, "
-            f"{card.trained.get('seconds', 0):,} seconds, on {parts or 'a corpus'}"
-        )
-    else:
-        lines.append("- not trained: it predicts the mean of a token's pieces")
-    numbers = [one for one in card.measured if "bits_per_byte" in one]
-    if numbers:
-        first, last = numbers[0]["bits_per_byte"], numbers[-1]["bits_per_byte"]
-        lines.append(
-            f"- held-out text under sampled tokenizers: {first:.4f} bits per byte before training, "
-            f"{last:.4f} after"
-        )
-    return "\n".join(lines) + "\n"
