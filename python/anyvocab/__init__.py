@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from anyvocab.bytelm.infill import infill as infill
     from anyvocab.bytelm.lm import ByteLM as ByteLM
     from anyvocab.bytelm.state import ByteState as ByteState
+    from anyvocab.dynamic.batch import DynamicBatch as DynamicBatch
+    from anyvocab.dynamic.tokenizer import DynamicTokenizer as DynamicTokenizer
     from anyvocab.errors import AnyvocabError as AnyvocabError
     from anyvocab.errors import InternalError as InternalError
     from anyvocab.errors import InvalidValue as InvalidValue
@@ -77,6 +79,8 @@ _MODULE_OF = {
     "Comparison": "anyvocab.transplant.compare",
     "Completion": "anyvocab.bytelm.completion",
     "Compression": "anyvocab.evaluate",
+    "DynamicBatch": "anyvocab.dynamic.batch",
+    "DynamicTokenizer": "anyvocab.dynamic.tokenizer",
     "END": "anyvocab.bytelm",
     "CountReport": "anyvocab.training.counting",
     "Each": "anyvocab.bytelm.context",
@@ -135,6 +139,8 @@ __all__ = [
     "Completion",
     "Compression",
     "CountReport",
+    "DynamicBatch",
+    "DynamicTokenizer",
     "Each",
     "Encoding",
     "Ensemble",

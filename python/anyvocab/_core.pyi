@@ -388,6 +388,66 @@ class BoundlessEncoder:
     ) -> BoundlessEncoder: ...
     def encode_batch(self, texts: list[bytes]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]: ...
 
+_Ids = NDArray[np.uint32]
+_Offsets = NDArray[np.int64]
+
+@final
+class DynamicMerger:
+    """Merges the base tokens of batches."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None: ...
+    def base(
+        self, texts: list[bytes], specials: str, template: bool, boundary: str
+    ) -> tuple[_Ids, _Offsets, _Offsets, _Ids, _Ids | None, NDArray[np.int32]]:
+        """Ids, offsets, spans (flat), groups, the groups after a transition, words."""
+    def merge(
+        self,
+        ids: _Ids,
+        offsets: _Offsets,
+        groups: _Ids,
+        later: _Ids | None,
+        *,
+        transition: int,
+        max_merges: int,
+        target: tuple[str, int, int],
+        min_count: int,
+        max_bytes: int,
+    ) -> DynamicMerged: ...
+
+@final
+class DynamicMerged:
+    """A merged batch, to be taken once."""
+
+    def take(
+        self,
+    ) -> tuple[
+        tuple[_Ids, _Offsets, _Offsets],
+        tuple[bytes, _Offsets],
+        tuple[_Ids, _Offsets],
+        tuple[_Ids, _Ids, _Ids, _Ids, _Ids],
+        str,
+        int,
+    ]:
+        """Ids, offsets, starts; new bytes, new offsets; pieces, their offsets; merges; stop; open places."""
+
+@final
+class LzwEncoder:
+    def __init__(
+        self, first_code: int, capacity: int, max_pieces: int, disabled: list[int]
+    ) -> None: ...
+    def push(self, ids: _Ids, end: bool) -> _Ids: ...
+    def codebook(self) -> tuple[_Ids, _Offsets]: ...
+
+@final
+class LzwDecoder:
+    def __init__(
+        self, first_code: int, capacity: int, max_pieces: int, disabled: list[int]
+    ) -> None: ...
+    def push(self, codes: _Ids) -> _Ids: ...
+    def codebook(self) -> tuple[_Ids, _Offsets]: ...
+    @property
+    def faults(self) -> int: ...
+
 @final
 class TokenizerSampler:
     """Samples a tokenizer for every batch of texts; a distribution is (name, two parameters, low, high)."""

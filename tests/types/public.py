@@ -72,3 +72,12 @@ tok.encode(3)  # type: ignore[arg-type]
 tok.encode("x", specials="both")  # type: ignore[arg-type]
 anything: Any = object()
 av.Tokenizer.load(anything)
+
+dyn = av.DynamicTokenizer(tok)
+assert_type(dyn.base("x"), tuple[NDArray[np.uint32], NDArray[np.uint32]])
+merged = dyn.merge(["x", b"y"], max_merges=3, boundary="superword", transition=1)
+assert_type(merged, av.DynamicBatch)
+assert_type(merged.rows, av.Ragged)
+assert_type(merged.token_bytes(), list[list[bytes | None]])
+assert_type(merged.new_tokens[0], bytes)
+assert_type(merged.from_base(np.zeros(3, dtype=np.int64)), NDArray[np.int64])

@@ -16,6 +16,7 @@ WORK = {
     "counting": "tok.count(data)",
     "a batch": "tok.encode_batch([text] * 400, threads=2)",
     "offsets": "tok.encode_with_offsets(text * 10)",
+    "merging": "av.DynamicTokenizer(tok).merge([text], boundary='superword', transition=0)",
 }
 
 

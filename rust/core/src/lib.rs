@@ -7,6 +7,7 @@ pub mod bpe;
 pub mod bytetrie;
 pub mod cover;
 pub mod decode;
+pub mod dynamic;
 pub mod error;
 pub mod formats;
 pub mod ids;

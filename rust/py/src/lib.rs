@@ -3,6 +3,7 @@
 mod counting;
 mod cover;
 mod door;
+mod dynamic;
 mod error;
 mod incremental;
 mod sampler;
@@ -21,6 +22,8 @@ mod _core {
     use crate::counting::{CountBatches, Counter, merge_counts, pattern_names};
     #[pymodule_export]
     use crate::cover::{CoverModel, CoverState, Sweep};
+    #[pymodule_export]
+    use crate::dynamic::{DynamicMerged, DynamicMerger, LzwDecoder, LzwEncoder};
     #[pymodule_export]
     use crate::incremental::IncrementalEncoder;
     #[pymodule_export]

@@ -127,12 +127,26 @@ impl Encoder {
         template: Template,
         cancel: Option<&Arc<Cancel>>,
     ) -> Result<WithOffsets> {
+        self.encode_parts(text, specials, template, cancel, |_| ())
+    }
+
+    /// [`Encoder::encode_with_offsets`], which also says how many ids there are after each part of the text: after
+    /// each id of the template, each added token and each pretoken.
+    pub(super) fn encode_parts(
+        &self,
+        text: &[u8],
+        specials: Specials,
+        template: Template,
+        cancel: Option<&Arc<Cancel>>,
+        mut part_ends: impl FnMut(usize),
+    ) -> Result<WithOffsets> {
         let mut scratch = self.pool.take();
         scratch.cancel = cancel.cloned();
         let (mut ids, mut offsets, mut spans) = (Vec::new(), Vec::new(), Vec::new());
         if template == Template::With {
             ids.extend_from_slice(&self.before);
             offsets.resize(2 * ids.len(), 0);
+            (1..=ids.len()).for_each(&mut part_ends);
         }
         let done = self.walk(text, specials, &mut |walked| {
             if scratch.is_cancelled() {
@@ -163,11 +177,13 @@ impl Encoder {
                     }
                 }
             }
+            part_ends(ids.len());
             Ok(())
         });
         self.pool.give(scratch);
         done?;
         if template == Template::With {
+            (1..=self.after.len()).for_each(|n| part_ends(ids.len() + n));
             ids.extend_from_slice(&self.after);
             offsets.resize(2 * ids.len(), to_i64(text.len()));
         }

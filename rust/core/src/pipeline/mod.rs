@@ -9,6 +9,7 @@ mod decoding;
 mod engine;
 mod general;
 mod incremental;
+mod pretokens;
 mod reach;
 mod shape;
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub use engine::Cancel;
 pub(crate) use engine::{Engine as PieceEngine, Pool as PiecePool, Scratch as PieceScratch};
 pub use general::WithOffsets;
 pub use incremental::Incremental;
+pub use pretokens::Pretokens;
 pub(crate) use shape::{
     always_puts_a_space_first, is_byte_level, mark_of, normalizer_steps, puts_a_space_first,
     steps as pre_tokenizer_steps,

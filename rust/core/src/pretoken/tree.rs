@@ -144,6 +144,11 @@ impl Compiled {
         self.steps.iter().any(|step| matches!(step, Step::Cut(cut) if cut.drops()))
     }
 
+    /// Whether a text may be more than one piece.
+    pub fn cuts(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Cut(_)))
+    }
+
     /// What the bytes of a piece are.
     pub fn output(&self) -> Output {
         self.output
