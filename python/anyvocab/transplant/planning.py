@@ -119,7 +119,7 @@ def make_plan(
     made: dict[Side, strategies.Strategy] = {
         side: strategies.make(name, options) for side, name in wanted.items()
     }
-    plan, decided = settled_plan(job, made, tied, score)
+    plan, decided = settled_plan(job, made, tied, score, asked=choice is None)
     plan = Plan(plan.input, plan.output, {side: wanted[side] for side in SIDES})
     if calibration is None:
         why = "the model is not run" if not runnable else "that was not asked for"
@@ -134,10 +134,18 @@ def settled_plan(
     made: Mapping[Side, strategies.Strategy],
     tied: bool,
     score: Callable[[Plan], float] | None,
+    *,
+    asked: bool = True,
 ) -> tuple[Plan, tuple[str, ...]]:
     """Return the plan of strategies, what they leave open decided, and why it was decided so."""
     decided, why = settle(
-        job.context, made, controls=job.controls, rows=job.rows, tied=tied, score=score
+        job.context,
+        made,
+        controls=job.controls,
+        rows=job.rows,
+        tied=tied,
+        score=score,
+        asked=asked,
     )
     plan = build(job.context, strategies=decided, controls=job.controls, rows=job.rows, tied=tied)
     return plan, why

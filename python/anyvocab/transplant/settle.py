@@ -24,6 +24,7 @@ def settle(
     rows: int,
     tied: bool,
     score: Callable[[Plan], float] | None,
+    asked: bool = True,
 ) -> tuple[dict[Side, Strategy], tuple[str, ...]]:
     """Return strategies with nothing left to decide, and why, in words.
 
@@ -38,6 +39,8 @@ def settle(
         tied: Whether one matrix serves both sides: then the input's strategy is decided alone.
         score: Bits per byte of the model with a plan's rows; None where it is not run or there is
             no text.
+        asked: Whether the caller named the strategies: then they may settle without text what they
+            leave open; one that was chosen for the caller is taken at its plainest.
     """
     chosen, notes = dict(strategies), []
     sides: tuple[Side, ...] = ("input",) if tied else SIDES
@@ -47,7 +50,7 @@ def settle(
         if not isinstance(found, Undecided):
             continue
         variants = tuple(found.variants(context, side, tied=tied))
-        if len(variants) == 1:
+        if len(variants) == 1 or (score is None and not asked):
             chosen[side] = variants[0]
         elif score is None:
             chosen[side], why = found.untried(context, side, tied=tied)

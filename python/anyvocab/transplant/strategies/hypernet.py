@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Anchor", "FromHypernet"]
 
+ALIKE = 0.9  # of both vocabularies: above it shared rows are copied where no text says otherwise
 Anchor = Literal["auto", "hard", "soft", "none"]
+
+
+def _alike(context: Context) -> float:
+    """Return how many of the byte strings that either vocabulary has are in both, as a share."""
+    ours, theirs = (
+        {one for one in tokens if one} for tokens in (context.source_tokens, context.target_tokens)
+    )
+    return len(ours & theirs) / max(1, len(ours | theirs))
 
 
 def _needs(one: Any) -> tuple[Need, ...]:
@@ -42,7 +51,7 @@ class FromHypernet:
         anchor: What becomes of shared tokens: `hard` copies the source's rows, `none` predicts
             theirs, too, `soft` mixes both, and `auto` takes what gives the fewest bits per byte of
             the text that is learned from; without text or a model that runs, what was better when
-            the network was trained, else `hard`.
+            the network was trained, else `hard`, and `hard` between nearly equal vocabularies.
         share: The predicted part of a shared token's row where `anchor` is `soft`.
         base: The model whose rows the network reads: a folder, where the model at hand was
             fine-tuned from it and has its vocabulary.
@@ -105,13 +114,18 @@ class FromHypernet:
     def untried(self, context: Context, side: Side, *, tied: bool) -> tuple[Strategy, str]:
         """Return what was better in the network's training, else the hard anchor.
 
-        Training measures both on held-out text under tokenizers that it never sees. Where nothing
+        Where both vocabularies are nearly the same a shared token is met as it was, and its row is
+        right. Training measures both on held-out text under tokenizers that it never sees. Where nothing
         was measured, hidden anchors can only tell how far a prediction is from the source's row,
         and no row is nearer to it than itself: what a shared token gains in a new vocabulary shows
         in text alone. How far they are is said, as the evidence on new tokens that there is.
         """
         from anyvocab.transplant.auto import fidelity, hold_out
 
+        alike = _alike(context)
+        if alike >= ALIKE:
+            words = f"shared tokens: copied, {alike:.0%} of both vocabularies are the same"
+            return replace(self, anchor="hard"), words
         last = next(iter(read_card(self._folder(context)).measured[::-1]), {})
         free, copied = last.get("bits_per_byte"), last.get("anchored")
         if isinstance(free, float) and isinstance(copied, float):
