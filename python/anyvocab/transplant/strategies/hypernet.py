@@ -115,10 +115,10 @@ class FromHypernet:
         """Return what was better in the network's training, else the hard anchor.
 
         Where both vocabularies are nearly the same a shared token is met as it was, and its row is
-        right. Training measures both on held-out text under tokenizers that it never sees. Where nothing
-        was measured, hidden anchors can only tell how far a prediction is from the source's row,
-        and no row is nearer to it than itself: what a shared token gains in a new vocabulary shows
-        in text alone. How far they are is said, as the evidence on new tokens that there is.
+        right. Training measures both on held-out text under tokenizers that it never sees. Where
+        nothing was measured, hidden anchors can only tell how far a prediction is from the source's
+        row, and no row is nearer to it than itself: what a shared token gains in a new vocabulary
+        shows in text alone. How far they are is said, as the evidence on new tokens that there is.
         """
         from anyvocab.transplant.auto import fidelity, hold_out
 
