@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 from anyvocab import errors
 
-__all__ = ["import_torch"]
+__all__ = ["import_torch", "on_device"]
 
 
 def import_torch() -> ModuleType:
@@ -22,3 +23,22 @@ def import_torch() -> ModuleType:
         raise errors.missing_extra(found, field="model") from error
     module: ModuleType = torch
     return module
+
+
+def on_device(module: Any, device: str | None) -> Any:
+    """Return a module on a device; where it is when none is named.
+
+    Raises:
+        InvalidValue: The device is unknown or not there.
+    """
+    if device is None:
+        return module
+    try:
+        return module.to(device)
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
+        raise errors.build(
+            errors.InvalidValue,
+            f"{device!r} cannot be used: {str(error).strip().partition(chr(10))[0]}",
+            field="device",
+            fix="leave it out to use the CPU",
+        ) from error

@@ -14,6 +14,7 @@ transformers = pytest.importorskip("transformers")
 import anyvocab as av  # noqa: E402
 from anyvocab import InvalidValue, pico  # noqa: E402
 from anyvocab.cli.app import run  # noqa: E402
+from anyvocab.hypernet.data import Texts  # noqa: E402
 from anyvocab.hypernet.options import FitOptions, NetworkOptions  # noqa: E402
 from anyvocab.hypernet.sampler import SamplerOptions  # noqa: E402
 from anyvocab.hypernet.training import MODEL, fit, open_body  # noqa: E402
@@ -121,6 +122,44 @@ def test_a_network_of_another_model_is_no_beginning(tmp_path: Path) -> None:
         fit(
             "pico:code-4k", iter(TEXTS), tmp_path / "b", options=options(), start=tmp_path / "hyper"
         )
+
+
+@pytest.mark.parametrize("name", ["pico:code-4k", "pico:code-2k"])
+def test_shipped_networks_know_their_model_and_beat_the_mean(name: str) -> None:
+    hypernet = av.Hypernet.load(name)
+    assert hypernet.card.model == name
+    other = "pico:code-2k" if name == "pico:code-4k" else "pico:code-4k"
+    assert len(hypernet.predict(other)) > 1000  # the model is the card's
+    bits = [one["bits_per_byte"] for one in hypernet.card.measured]
+    assert bits[-1] < bits[0]
+    found = av.compare_strategies(
+        name,
+        other,
+        strategies={"mean": ("mean", {}), "hypernet": ("hypernet", {"anchor": "none"})},
+        judge=[TEXT, Path(pico.__file__).read_bytes()],
+        floors=(),
+        tie="keep",
+        calibrate="off",
+    )
+    assert found.rows[0].strategy == "hypernet"
+
+
+@pytest.mark.parametrize(
+    ("make", "field"),
+    [
+        (lambda: NetworkOptions(sides="bth"), "sides"),  # type: ignore[arg-type]
+        (lambda: options(compile="yes"), "compile"),
+        (lambda: options(weight_decay=-1.0), "weight_decay"),
+    ],
+)
+def test_a_choice_that_is_none_is_refused_by_name(make: Any, field: str) -> None:
+    with pytest.raises(InvalidValue, match=field):
+        make()
+
+
+def test_a_corpus_that_is_read_in_part_is_said_to_be(caplog: pytest.LogCaptureFixture) -> None:
+    Texts.read(iter(TEXTS), limit_bytes=500)
+    assert "only its first 500 bytes" in caplog.text
 
 
 def masked_model(folder: Path, *, mask: bool = True) -> Path:

@@ -140,8 +140,9 @@ def command(
 ) -> ExitCode:
     """Give a pretrained model another tokenizer: plan, apply, verify.
 
-    Rows of shared tokens are copied bit for bit, new ones are made by a strategy, control tokens
-    take the rows of their roles. Exit code 3 when the finished model fails a check.
+    Rows of shared tokens are copied bit for bit (a hypernetwork may predict them, where text says
+    that is better), new ones are made by a strategy, control tokens take the rows of their roles.
+    Exit code 3 when the finished model fails a check.
     """
     output = Output(json=json)
     if strategy == "help":

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from anyvocab import errors
 from anyvocab._source import read_json
-from anyvocab._torch import import_torch
+from anyvocab._torch import import_torch, on_device
 from anyvocab.tokenizer import Tokenizer
 
 __all__ = [
@@ -253,18 +253,7 @@ def load_model(
             file=text,
             fix="download or write the model again: random numbers would stand there",
         )
-    model = model.eval()
-    if device is None:
-        return model
-    try:
-        return model.to(device)
-    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
-        raise errors.build(
-            errors.InvalidValue,
-            f"{device!r} cannot be used: {str(error).strip().partition(chr(10))[0]}",
-            field="device",
-            fix="leave it out to use the CPU",
-        ) from error
+    return on_device(model.eval(), device)
 
 
 def _loader(config: Mapping[str, Any], kind: ModelKind) -> Any:

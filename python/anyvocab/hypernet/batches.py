@@ -55,7 +55,7 @@ class Batch:
     Attributes:
         step: Which step.
         pieces: int64 (M, L), -1 behind each end.
-        features: float32 (M, F).
+        features: float32 (M, F); F is 0 where the network is told nothing of the vocabulary.
         language: Which language the texts are of.
         inputs: int64 (B, T): local ids; padding is 0.
         mask: bool (B, T): where there is a token.
@@ -113,7 +113,7 @@ class Batcher:
         self,
         texts: Texts,
         samplers: Sequence[TokenizerSampler],
-        surroundings: SurroundingsOf,
+        surroundings: SurroundingsOf | None,
         controls: Controls,
         *,
         source_rows: int,
@@ -136,22 +136,12 @@ class Batcher:
 
     def catch_up(self, step: int) -> None:
         """Fill the samplers' queues with what they hold before `step`."""
-        waiting: dict[int, list[list[bytes]]] = {}
-        need = {part: one.options.queue_batches for part, one in enumerate(self.samplers)}
-        taken = dict.fromkeys(need, 0)
-        for earlier in range(step):
-            part, _ = self.texts.draw(earlier, 0, 1)
-            taken[part] += 1
-        left = dict(taken)
-        for earlier in range(step):
-            part, _ = self.texts.draw(earlier, 0, 1)
-            if left[part] <= need[part]:
-                waiting.setdefault(part, []).append(
-                    self.texts.draw(earlier, self.count, self.span)[1]
-                )
-            left[part] -= 1
-        for part, batches in waiting.items():
-            self.samplers[part].replay(batches, step=taken[part])
+        parts = [self.texts.draw(earlier, 0, 1)[0] for earlier in range(step)]
+        for part, sampler in enumerate(self.samplers):
+            mine = [earlier for earlier in range(step) if parts[earlier] == part]
+            last = mine[max(0, len(mine) - sampler.options.queue_batches) :]
+            batches = [self.texts.draw(one, self.count, self.span)[1] for one in last]
+            sampler.replay(batches, step=len(mine))
 
     def make(
         self,
@@ -189,7 +179,7 @@ class Batcher:
         return Batch(
             step,
             torch.from_numpy(pieces),
-            torch.from_numpy(self.surroundings(named[: len(chosen)], tokens)),
+            torch.from_numpy(self._features(named[: len(chosen)], tokens)),
             part,
             torch.from_numpy(inputs),
             torch.from_numpy(mask),
@@ -201,6 +191,13 @@ class Batcher:
             size,
             named,
         )
+
+    def _features(
+        self, tokens: Sequence[bytes], vocabulary: Sequence[bytes]
+    ) -> NDArray[np.float32]:
+        if self.surroundings is None:
+            return np.zeros((len(tokens), 0), dtype=np.float32)
+        return self.surroundings(tokens, vocabulary)
 
     def _chosen(
         self, needed: NDArray[np.int64], size: int, step: int, rows: int | None

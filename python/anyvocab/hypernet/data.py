@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["Texts"]
+
+logger = logging.getLogger(__name__)
 
 _LEFT_OUT = 0x9E37  # the stream of the seed that says which documents are held out
 
@@ -61,7 +64,8 @@ class Texts:
             held_out_share: Share of the documents that is held out; where there are few documents,
                 the end of the longest.
             held_out_bytes: At most so much of them is kept.
-            limit_bytes: The corpus is read up to here, in equal shares of its parts.
+            limit_bytes: The corpus is read up to here, in equal shares of its parts; a warning
+                says where that left something out.
 
         Raises:
             SourceNotFound: There is no such corpus.
@@ -86,6 +90,8 @@ class Texts:
                         documents.append(text)
                     if taken >= room:
                         break
+            if taken >= room:
+                logger.warning("%s: only its first %d bytes are read", source.name, room)
             if not documents:
                 raise errors.build(errors.InvalidValue, "it holds no text", field=source.name)
             kept, hidden = _hold_out(documents, held_out_share, rng)

@@ -182,11 +182,12 @@ class Trainer:
 
     def _batcher(self, names: tuple[str, ...], threads: int) -> Batcher:
         options, rows = self.options, len(self.body.rows)
-        surroundings: Any = SurroundingsOf(self.tokenizer, rows)
+        surroundings: Any = SurroundingsOf(self.tokenizer, rows) if self.config.features else None
         samplers: list[Any]
         if self.target is not None:
             samplers = [self.target] * len(names)
-            surroundings = FixedSurroundings(surroundings, self.target.tokenizer.tokens)
+            if surroundings is not None:
+                surroundings = FixedSurroundings(surroundings, self.target.tokenizer.tokens)
         else:
             sampling = options.sampler or SamplerOptions.for_source(self.tokenizer)
             samplers = [
@@ -283,6 +284,8 @@ class Trainer:
             self.progress.seconds += spent
             self.log.losses.append(nats)
             self.log.last = {"rate": self.options.lr * share, "norm": norm}
+            if lesson is not None:
+                self.log.last["compared_texts"] = lesson.share
         return nats
 
     @property

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 from anyvocab import _core, errors
 from anyvocab._save import sync_folder, write_atomically
 from anyvocab._source import read_json
+from anyvocab._torch import on_device
 from anyvocab.hypernet.readme import readme
 
 if TYPE_CHECKING:
@@ -359,7 +360,7 @@ def load_network(
 
         made = load_zett(place, device=device or "cpu", source_digest=source_digest)
         return made, replace(card, config=made.config.to_dict(), rows=made.config.source_rows)
-    return _on(_load_residual(place, card), device), card
+    return on_device(_load_residual(place, card), device), card
 
 
 def check_source(card: Card, digest: str | None, place: Path) -> None:
@@ -441,20 +442,6 @@ def _check_finite(name: str, tensor: Tensor, path: Path, *, strict: bool) -> Non
             file=str(path),
             fix="take an earlier checkpoint, or copy the folder again",
         )
-
-
-def _on(network: Module, device: str | None) -> Module:
-    if device is None:
-        return network
-    try:
-        return network.to(device)
-    except (RuntimeError, AssertionError) as error:  # torch built without CUDA asserts
-        raise errors.build(
-            errors.InvalidValue,
-            f"{device!r} cannot be used: {str(error).strip().partition(chr(10))[0]}",
-            field="device",
-            fix="leave it out to use the CPU",
-        ) from error
 
 
 def save_fitted(trainer: Trainer, folder: str | os.PathLike[str], *, model: str) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,32 +41,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
         shape: Shape | None,
         chunk: int,
     ) -> Tensor:
-        wanted = [
-            hidden.requires_grad,
-            weight.requires_grad,
-            bias is not None and bias.requires_grad,
-        ]
-        kept = [
-            torch.zeros_like(one, dtype=torch.float32) if want and one is not None else None
-            for one, want in zip((hidden, weight, bias), wanted, strict=True)
-        ]
+        given = (hidden, weight, bias)
+        wanted = [one is not None and one.requires_grad for one in given]
+        kept = _empty(given, wanted)
         total = hidden.new_zeros((), dtype=torch.float32)
         for start in range(0, len(hidden), chunk):
             rows = slice(start, start + chunk)
             with torch.enable_grad():
-                ours = [
-                    None if one is None else one.detach().requires_grad_(want)
-                    for one, want in zip((hidden[rows], weight, bias), wanted, strict=True)
-                ]
-                loss = _sum(ours[0], ours[1], ours[2], offset, target[rows], shape)
-                asked = [one for one in ours if one is not None and one.requires_grad]
-                found = list(torch.autograd.grad(loss, asked)) if asked else []
+                ours = _apart(given, wanted, rows)
+                loss = _score(ours[0], ours[1], ours[2], offset, target[rows], shape, "sum")
             total += loss.detach()
-            if wanted[0]:
-                kept[0][rows] = found.pop(0)  # type: ignore[index]
-            for at in (1, 2):
-                if wanted[at]:
-                    kept[at] += found.pop(0)  # type: ignore[operator]
+            _gather(kept, ours, loss, None, rows)
         ctx.save_for_backward(*kept)
         ctx.types = [None if one is None else one.dtype for one in (hidden, weight, bias)]
         return total
@@ -80,14 +65,50 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return (*found, None, None, None, None)
 
 
-def _sum(
+Parts = Sequence[Tensor | None]  # hidden, weight, bias
+
+
+def _empty(given: Parts, wanted: Sequence[bool]) -> list[Tensor | None]:
+    return [
+        torch.zeros_like(one, dtype=torch.float32) if want and one is not None else None
+        for one, want in zip(given, wanted, strict=True)
+    ]
+
+
+def _apart(given: Parts, wanted: Sequence[bool], rows: slice) -> list[Any]:
+    """Return a chunk of the states, the weights and the bias, each a leaf of its own graph."""
+    hidden, *others = given
+    parts = (None if hidden is None else hidden[rows], *others)
+    return [
+        None if one is None else one.detach().requires_grad_(want)
+        for one, want in zip(parts, wanted, strict=True)
+    ]
+
+
+def _gather(
+    kept: Sequence[Tensor | None],
+    ours: Parts,
+    loss: Tensor,
+    grad: Tensor | None,
+    rows: slice,
+) -> None:
+    """Add a chunk's gradients to those that are kept."""
+    asked = [one for one in ours if one is not None and one.requires_grad]
+    found = iter(torch.autograd.grad(loss, asked, grad) if asked else ())
+    for at, one in enumerate(kept):
+        if one is not None:
+            part = one[rows] if at == 0 else one
+            part += next(found)
+
+
+def _score(
     hidden: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     offset: Tensor | None,
     target: Tensor,
     shape: Shape | None,
-    reduction: str = "sum",
+    reduction: str,
 ) -> Tensor:
     logits = (hidden @ weight.to(hidden.dtype).mT).float()  # (C, M)
     if bias is not None:
@@ -154,33 +175,21 @@ class _LinearLogprobs(torch.autograd.Function):
         found = hidden.new_zeros(len(hidden), dtype=torch.float32)
         for start in range(0, len(hidden), chunk):
             rows = slice(start, start + chunk)
-            found[rows] = -_sum(hidden[rows], weight, bias, offset, target[rows], shape, "none")
+            found[rows] = -_score(hidden[rows], weight, bias, offset, target[rows], shape, "none")
         return found
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:  # type: ignore[override]
         hidden, weight, bias, offset, target = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[:3]
         given = (hidden, weight, bias)
-        kept = [
-            torch.zeros_like(one, dtype=torch.float32) if want else None
-            for one, want in zip(given, wanted, strict=True)
-        ]
+        wanted = ctx.needs_input_grad[:3]
+        kept = _empty(given, wanted)
         for start in range(0, len(hidden), ctx.chunk):
             rows = slice(start, start + ctx.chunk)
             with torch.enable_grad():
-                ours = [
-                    None if one is None else one.detach().requires_grad_(want)
-                    for one, want in zip((hidden[rows], weight, bias), wanted, strict=True)
-                ]
-                nats = _sum(ours[0], ours[1], ours[2], offset, target[rows], ctx.shape, "none")
-                asked = [one for one in ours if one is not None and one.requires_grad]
-                found = list(torch.autograd.grad(nats, asked, -grad[rows]))
-            if wanted[0]:
-                kept[0][rows] = found.pop(0)  # type: ignore[index]
-            for at in (1, 2):
-                if wanted[at]:
-                    kept[at] += found.pop(0)  # type: ignore[operator]
+                ours = _apart(given, wanted, rows)
+                nats = _score(ours[0], ours[1], ours[2], offset, target[rows], ctx.shape, "none")
+            _gather(kept, ours, nats, -grad[rows], rows)
         kinds = [None if one is None else one.dtype for one in given]
         return (
             *(None if one is None else one.to(kind) for one, kind in zip(kept, kinds, strict=True)),

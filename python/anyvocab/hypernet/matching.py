@@ -51,6 +51,11 @@ class Lesson:
         """How many chunks there are."""
         return int(self.chunks.sum())
 
+    @property
+    def share(self) -> float:
+        """The share of texts that have chunks: the others are not compared."""
+        return float((self.chunks > 0).mean()) if len(self.chunks) else 0.0
+
     def of(self, places: Sequence[int]) -> Lesson:
         """Return the lesson of some texts; a number past the last is a row without text."""
         real = [one for one in places if one < len(self.chunks)]

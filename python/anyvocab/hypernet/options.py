@@ -16,7 +16,19 @@ Backbone = Literal["frozen", "lora", "full"]
 Schedule = Literal["linear", "cosine", "constant"]
 Dtype = Literal["float32", "bfloat16"]
 Parallel = Literal["auto", "ddp", "fsdp"]
+Sides = Literal["keep", "both"]
+Switch = Literal["on", "off"]
 BACKBONE_RATES = {"frozen": 0.0, "lora": 1e-4, "full": 3e-6}
+
+
+def _choose(name: str, value: str, choices: Any) -> None:
+    if value not in get_args(choices):
+        raise errors.build(
+            errors.InvalidValue,
+            f"{value!r} is no choice",
+            field=name,
+            fix=", ".join(get_args(choices)),
+        )
 
 
 @dataclass(frozen=True)
@@ -40,7 +52,10 @@ class NetworkOptions:
     heads: int | None = None
     max_pieces: int = 8
     surroundings: Literal["vocabulary", "none"] = "none"
-    sides: Literal["keep", "both"] = "keep"
+    sides: Sides = "keep"
+
+    def __post_init__(self) -> None:
+        _choose("sides", self.sides, Sides)  # the network's own config judges the rest
 
 
 @dataclass(frozen=True)
@@ -109,7 +124,7 @@ class FitOptions:
     backbone_lr: float | None = None
     lora_rank: int = 32
     dtype: Dtype = "bfloat16"
-    compile: Literal["on", "off"] = "off"
+    compile: Switch = "off"
     parallel: Parallel = "auto"
     tracker: str | None = None
     seed: int = 0
@@ -136,6 +151,7 @@ class FitOptions:
             "rows": (self.rows, 1),
             "warmup": (self.warmup, 0),
             "accumulate": (self.accumulate, 1),
+            "weight_decay": (self.weight_decay, 0),
             "lexical": (self.lexical, 0),
             "initial": (self.initial, 0),
             "alm": (self.alm, 0),
@@ -159,14 +175,9 @@ class FitOptions:
             ("backbone", Backbone),
             ("dtype", Dtype),
             ("parallel", Parallel),
+            ("compile", Switch),
         ):
-            if getattr(self, name) not in get_args(choices):
-                raise errors.build(
-                    errors.InvalidValue,
-                    f"{getattr(self, name)!r} is no choice",
-                    field=name,
-                    fix=", ".join(get_args(choices)),
-                )
+            _choose(name, getattr(self, name), choices)
         if self.texts % self.accumulate:
             raise errors.build(
                 errors.InvalidValue,
