@@ -9,6 +9,20 @@ import typer
 
 from anyvocab.cli.output import ExitCode, JsonOption, Output
 from anyvocab.cli.progress import ProgressLine
+from anyvocab.cli.swap_options import (
+    CalibrateOption,
+    CorpusOption,
+    ForceOption,
+    JudgeOption,
+    ModelArgument,
+    OutArgument,
+    ReportOption,
+    RunOption,
+    SwapSeedOption,
+    TieOption,
+    TokenizerArgument,
+    VerifyOption,
+)
 
 if TYPE_CHECKING:
     from anyvocab.hypernet.folder import Card
@@ -20,23 +34,9 @@ HELP = "Networks that predict the rows of any tokenizer's tokens: train one, use
 
 
 def transfer(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="A model folder, a hub id, or an embedded model (pico:code-4k).",
-            show_default=False,
-        ),
-    ],
-    tokenizer: Annotated[
-        str,
-        typer.Argument(
-            metavar="TOKENIZER",
-            help="The new tokenizer: a folder, a tokenizer file, a hub id, or pico:code-2k.",
-            show_default=False,
-        ),
-    ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The new folder.", show_default=False)],
+    model: ModelArgument,
+    tokenizer: TokenizerArgument,
+    out: OutArgument,
     hypernet: Annotated[
         str | None,
         typer.Option(
@@ -77,50 +77,19 @@ def transfer(
     factor: Annotated[
         float, typer.Option(help="With --transferred: how much of that is added.")
     ] = 0.5,
-    corpus: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FILES",
-            help="Texts of the model's use, repeatable: to choose by, to calibrate, to measure.",
-            show_default=False,
-        ),
-    ] = None,
-    judge: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FILES", help="Texts that only measure, repeatable.", show_default=False
-        ),
-    ] = None,
-    calibrate: Annotated[
-        str, typer.Option(metavar="auto|all|off", help="Fit output rows to the corpus.")
-    ] = "auto",
-    tie: Annotated[
-        str, typer.Option(metavar="auto|keep|untie", help="What becomes of tied matrices.")
-    ] = "auto",
+    corpus: CorpusOption = None,
+    judge: JudgeOption = None,
+    calibrate: CalibrateOption = "auto",
+    tie: TieOption = "auto",
     device: Annotated[
         str | None,
         typer.Option(help="Where the hypernetwork runs (cuda).", show_default=False),
     ] = None,
-    run: Annotated[
-        str,
-        typer.Option(metavar="auto|always|never", help="Run the model to choose and measure."),
-    ] = "auto",
-    verify: Annotated[
-        str, typer.Option(metavar="full|files|off", help="How the result is checked.")
-    ] = "full",
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.html",
-            help="Write the report as a self-contained page.",
-            dir_okay=False,
-            show_default=False,
-        ),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Go on although the gate refuses.")
-    ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="For what draws at random.")] = 0,
+    run: RunOption = "auto",
+    verify: VerifyOption = "full",
+    report: ReportOption = None,
+    force: ForceOption = False,
+    seed: SwapSeedOption = 0,
     json: JsonOption = False,
 ) -> ExitCode:
     """Give a model another tokenizer with the rows that its hypernetwork predicts.
@@ -177,18 +146,13 @@ def transfer(
             )
     finally:
         progress.end()
-    if report is not None:
-        from anyvocab._save import write_atomically
-        from anyvocab.transplant.report import swap_page
+    from anyvocab.cli.swap import print_report, write_page
 
-        write_atomically(report, swap_page(done).encode("utf-8", "backslashreplace"))
-        output.progress(f"wrote {report}")
+    write_page(output, done, report)
     if json:
         document = done.to_dict()
         output.document({**document, "body": None if shifted is None else shifted.to_dict()})
     else:
-        from anyvocab.cli.swap import print_report
-
         print_report(output, done)
         if shifted is not None:
             output.text(

@@ -10,33 +10,33 @@ import typer
 
 from anyvocab.cli.output import ExitCode, JsonOption, Output
 from anyvocab.cli.progress import ProgressLine
+from anyvocab.cli.swap_options import (
+    CalibrateOption,
+    CorpusOption,
+    ForceOption,
+    JudgeOption,
+    ModelArgument,
+    OutArgument,
+    ReportOption,
+    RunOption,
+    SwapSeedOption,
+    TieOption,
+    TokenizerArgument,
+    VerifyOption,
+)
 
 if TYPE_CHECKING:
     from anyvocab.transplant.result import SwapReport
 
-__all__ = ["command", "print_report"]
+__all__ = ["command", "print_report", "write_page"]
 
 _SHOWN = 12  # control tokens, hidden-row results
 
 
 def command(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL",
-            help="A model folder, a hub id, or an embedded model (pico:code-4k).",
-            show_default=False,
-        ),
-    ],
-    tokenizer: Annotated[
-        str,
-        typer.Argument(
-            metavar="TOKENIZER",
-            help="The new tokenizer: a folder, a tokenizer file, a hub id, or pico:code-2k.",
-            show_default=False,
-        ),
-    ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The new folder.", show_default=False)],
+    model: ModelArgument,
+    tokenizer: TokenizerArgument,
+    out: OutArgument,
     strategy: Annotated[
         str,
         typer.Option(help="What makes new rows: a name, INPUT,OUTPUT, or auto; `help` lists them."),
@@ -53,22 +53,8 @@ def command(
             metavar="MODEL", help="A model that has the new vocabulary.", show_default=False
         ),
     ] = None,
-    corpus: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FILES",
-            help="Texts of the model's use, repeatable: for calibration, and a fifth to measure.",
-            show_default=False,
-        ),
-    ] = None,
-    judge: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FILES",
-            help="Texts that only measure, repeatable; a fifth of the corpus otherwise.",
-            show_default=False,
-        ),
-    ] = None,
+    corpus: CorpusOption = None,
+    judge: JudgeOption = None,
     map: Annotated[
         list[str] | None,
         typer.Option(
@@ -85,16 +71,8 @@ def command(
             show_default=False,
         ),
     ] = None,
-    tie: Annotated[
-        str, typer.Option(metavar="auto|keep|untie", help="What becomes of tied matrices.")
-    ] = "auto",
-    calibrate: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|all|off",
-            help="Fit output rows of new tokens to the corpus, or of all.",
-        ),
-    ] = "auto",
+    tie: TieOption = "auto",
+    calibrate: CalibrateOption = "auto",
     pad_multiple: Annotated[
         int, typer.Option(min=1, help="Rows are padded to a multiple of this.")
     ] = 1,
@@ -106,36 +84,19 @@ def command(
             show_default=False,
         ),
     ] = None,
-    run: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|always|never", help="Run the model to choose, calibrate and measure."
-        ),
-    ] = "auto",
-    verify: Annotated[
-        str, typer.Option(metavar="full|files|off", help="How the result is checked.")
-    ] = "full",
+    run: RunOption = "auto",
+    verify: VerifyOption = "full",
     link: Annotated[
         str,
         typer.Option(metavar="copy|hard", help="Copy or hard-link the shards that do not change."),
     ] = "copy",
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.html",
-            help="Write the report as a self-contained page.",
-            dir_okay=False,
-            show_default=False,
-        ),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Go on although the gate refuses.")
-    ] = False,
+    report: ReportOption = None,
+    force: ForceOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan, and write nothing.")] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted swap.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="For what draws at random.")] = 0,
+    seed: SwapSeedOption = 0,
     json: JsonOption = False,
 ) -> ExitCode:
     """Give a pretrained model another tokenizer: plan, apply, verify.
@@ -183,17 +144,11 @@ def command(
         raise
     finally:
         progress.end()
-    if report is not None:
-        from anyvocab._save import write_atomically
-        from anyvocab.transplant.report import swap_page
-
-        write_atomically(report, swap_page(done).encode("utf-8", "backslashreplace"))
+    write_page(output, done, report)
     if json:
         output.document(done.to_dict())
     else:
         print_report(output, done)
-    if report is not None:
-        output.progress(f"wrote {report}")
     return ExitCode.DONE if done.ok else ExitCode.VERIFICATION_FAILED
 
 
@@ -238,6 +193,17 @@ def _print_strategies(output: Output) -> None:
         output.document({"strategies": [dict(zip(keys, row, strict=True)) for row in rows]})
     else:
         output.table(["strategy", "needs", "options", "what it does"], rows)
+
+
+def write_page(output: Output, done: SwapReport, page: Path | None) -> None:
+    """Write the report's page, where one is asked for."""
+    if page is None:
+        return
+    from anyvocab._save import write_atomically
+    from anyvocab.transplant.report import swap_page
+
+    write_atomically(page, swap_page(done).encode("utf-8", "backslashreplace"))
+    output.progress(f"wrote {page}")
 
 
 def print_report(output: Output, done: SwapReport) -> None:
