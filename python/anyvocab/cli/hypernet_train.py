@@ -176,10 +176,13 @@ def command(
         )
     finally:
         line.end()
+    if not report.leads:
+        return ExitCode.DONE
     if json:
         output.document(report.to_dict())
     else:
-        output.text(_told(report))
+        for said in _told(report, model, target, start):
+            output.text(printable(said))
     return ExitCode.DONE
 
 
@@ -211,14 +214,22 @@ class _Watch:
         self._line("training", round(1000 * trainer.done()), 1000, said)
 
 
-def _told(report: FitReport) -> str:
+def _told(report: FitReport, model: str, target: str | None, start: str | None) -> list[str]:
+    """Return what a run did, for people."""
+    from anyvocab.hypernet.training import MODEL
+
     lines = [f"{report.steps:,} steps, {report.tokens:,} tokens, {report.seconds / 60:.1f} minutes"]
     if len(report.measured) > 1:
         first, last = report.measured[0], report.measured[-1]
+        under = "tokenizers it never saw" if target is None else target
+        before = "mean of the pieces" if start is None else start
         lines.append(
-            f"bits per byte of held-out text under tokenizers it never saw: "
-            f"{first.bits_per_byte:.3f} (mean of the pieces) -> {last.bits_per_byte:.3f}"
+            f"bits per byte of held-out text under {under}: "
+            f"{first.bits_per_byte:.3f} ({before}) -> {last.bits_per_byte:.3f}"
         )
-    lines.append(f"{printable(str(report.out))}: {report.parameters:,} parameters")
-    lines.append(f"next: anyvocab hypernet transfer MODEL TOKENIZER OUT --hypernet {report.out}")
-    return "\n".join(lines)
+    lines.append(f"{report.out}: {report.parameters:,} parameters")
+    wanted = target or "TOKENIZER"
+    if (report.out / MODEL).is_dir():  # trained beside the network
+        model = str(report.out / MODEL)
+    lines.append(f"next: anyvocab hypernet transfer {model} {wanted} OUT --hypernet {report.out}")
+    return lines

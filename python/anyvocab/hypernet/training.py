@@ -39,8 +39,10 @@ class FitReport:
         tokens: Targets that were scored.
         seconds: Of training, over all parts of the run.
         parameters: Of the network.
-        measured: Held-out measurements, the first before any update: the mean of the pieces.
+        measured: Held-out measurements, the first before any update: the mean of the pieces, or
+            what the network that was begun with predicts.
         losses: Cross-entropy of the steps of this part of the run, nats per token.
+        leads: Whether this process speaks for the run: one of several does.
     """
 
     out: Path
@@ -50,6 +52,7 @@ class FitReport:
     parameters: int
     measured: tuple[Measured, ...]
     losses: tuple[float, ...]
+    leads: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report, ready for JSON; of the losses, the mean of the last hundred."""
@@ -248,4 +251,5 @@ def fit(
         sum(one.numel() for one in trainer.network.parameters()),
         tuple(trainer.log.measured),
         tuple(trainer.log.losses),
+        world.leads,
     )
