@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from anyvocab.bytelm.lm import ByteLM as ByteLM
     from anyvocab.bytelm.state import ByteState as ByteState
     from anyvocab.dynamic.batch import DynamicBatch as DynamicBatch
+    from anyvocab.dynamic.model import DynamicModel as DynamicModel
     from anyvocab.dynamic.tokenizer import DynamicTokenizer as DynamicTokenizer
     from anyvocab.errors import AnyvocabError as AnyvocabError
     from anyvocab.errors import InternalError as InternalError
@@ -80,6 +81,7 @@ _MODULE_OF = {
     "Completion": "anyvocab.bytelm.completion",
     "Compression": "anyvocab.evaluate",
     "DynamicBatch": "anyvocab.dynamic.batch",
+    "DynamicModel": "anyvocab.dynamic.model",
     "DynamicTokenizer": "anyvocab.dynamic.tokenizer",
     "END": "anyvocab.bytelm",
     "CountReport": "anyvocab.training.counting",
@@ -140,6 +142,7 @@ __all__ = [
     "Compression",
     "CountReport",
     "DynamicBatch",
+    "DynamicModel",
     "DynamicTokenizer",
     "Each",
     "Encoding",

@@ -13,7 +13,7 @@ from anyvocab.hypernet.rows import SourceRows
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Body"]
+__all__ = ["Body", "reading_of"]
 
 # Two ways to compute a product of D terms in float32 differ by about D * eps of the sum of their
 # magnitudes; ten times that at D = 10,000 is 1e-2 of the largest.
@@ -72,8 +72,7 @@ class Body:
         )
         with torch.no_grad():
             text = torch.tensor([list(ids)], device=reads.weight.device)
-            found, plain = reads(text).double(), reads.weight[text].double()
-            reading = _factor(plain, found, "what it looks up is no multiple of its rows")
+            reading = reading_of(model, ids)
             cap = getattr(getattr(model, "config", None), "final_logit_softcapping", None)
             logits = model(text).logits.double()
             if cap:
@@ -120,6 +119,25 @@ class Body:
             return logits if cap is None else cap * torch.tanh(logits / cap)
 
         return shaped
+
+
+def reading_of(model: Any, ids: Sequence[int]) -> float:
+    """Return what a model multiplies a row of its input matrix by when it looks it up.
+
+    Args:
+        model: A model of transformers.
+        ids: Some of its tokens, at least one.
+
+    Raises:
+        InvalidValue: What it looks up is no multiple of its rows.
+    """
+    import torch
+
+    reads = model.get_input_embeddings()
+    with torch.no_grad():
+        text = torch.tensor(list(ids), device=reads.weight.device)
+        found, plain = reads(text).double(), reads.weight[text].double()
+    return _factor(plain, found, "what it looks up is no multiple of its rows")
 
 
 def _factor(plain: Tensor, found: Tensor, wrong: str) -> float:

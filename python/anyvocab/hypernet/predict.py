@@ -233,12 +233,13 @@ class Predictions:
         found = network(
             torch.from_numpy(cut).to(device), rows, features=features, language=language
         )
-        return Rows(*(None if one is None else one.float().cpu() for one in _parts(found)))  # type: ignore[arg-type]
+        made: Rows = found.each(lambda one: one.float().cpu())
+        return made
 
     def _check_finite(self, found: Rows, chosen: NDArray[np.int64]) -> None:
         import torch
 
-        for one in _parts(found):
+        for one in found.parts:
             if one is not None and not bool(torch.isfinite(one).all()):
                 bad = ~torch.isfinite(one.reshape(len(chosen), -1)).all(dim=1)
                 place = int(chosen[int(bad.nonzero()[0, 0])])
@@ -248,10 +249,6 @@ class Predictions:
                     field="hypernet",
                     fix='try dtype="float32"; else the network or the model is damaged',
                 )
-
-
-def _parts(rows: Rows) -> tuple[Tensor | None, ...]:
-    return rows.input, rows.output, rows.bias
 
 
 def _device_of(network: Any) -> Any:

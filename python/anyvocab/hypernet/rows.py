@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,19 @@ class Rows:
     def __len__(self) -> int:
         """Return the number of rows."""
         return int(self.input.shape[0])
+
+    @property
+    def parts(self) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """All three."""
+        return self.input, self.output, self.bias
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Rows:
+        """Return the rows with each part changed that is there."""
+        return Rows(
+            change(self.input),
+            None if self.output is None else change(self.output),
+            None if self.bias is None else change(self.bias),
+        )
 
     @property
     def head(self) -> Tensor:

@@ -1,0 +1,374 @@
+"""A model of transformers whose tokens are decided by what it reads."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
+
+from anyvocab import errors
+from anyvocab._torch import import_torch
+from anyvocab.dynamic.rows import CACHE_BYTES, RowCache, row_maker
+from anyvocab.dynamic.stops import Stops, limits
+from anyvocab.dynamic.tokenizer import Boundary, DynamicTokenizer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from anyvocab.dynamic.batch import DynamicBatch
+    from anyvocab.dynamic.embed import DynamicInputs, Side
+    from anyvocab.dynamic.rows import RowMaker
+    from anyvocab.hypernet import Hypernet
+    from anyvocab.hypernet.predict import SourceModel
+    from anyvocab.tokenizer import Specials, Text
+
+__all__ = ["BaseRows", "DynamicModel", "DynamicOutput"]
+
+BaseRows = Literal["source", "predicted"]
+# Ids and rows go through the same products: what is apart is rounding of the model's own type.
+_TOLERANCE = 2e-2
+
+
+@dataclass(frozen=True, eq=False)
+class DynamicOutput:
+    """What a model says of a batch.
+
+    Attributes:
+        inputs: The batch as it was read.
+        output: What the model returned, padded as the inputs are.
+    """
+
+    inputs: DynamicInputs
+    output: Any
+
+    @property
+    def batch(self) -> DynamicBatch:
+        """The tokens."""
+        return self.inputs.batch
+
+
+class DynamicModel:
+    """A causal model, a masked model or a classifier that reads merged batches.
+
+    Its own weights are not changed. Without a merge it computes what it always did; a new token is
+    read by a row that is made from its bytes.
+
+    Attributes:
+        network: The model, as transformers makes it.
+        tokenizer: What merges.
+        kind: `causal` or `encoder`.
+        first_ids: What stands before every text of a causal model.
+        cache: The rows of new tokens; `cache.hit_rate` says how many were found.
+
+    >>> import anyvocab as av
+    >>> model = av.DynamicModel.load("pico:code-4k")
+    >>> said = model(["def tokenize(tokenizer):", "tokenizer.tokenize"], attainable=1.0)
+    >>> len(said.batch.ids) < len(said.batch.base.ids)
+    True
+    >>> said.output.logits.shape[:2] == said.inputs.attention_mask.shape
+    True
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        tokenizer: object,
+        *,
+        rows: str | os.PathLike[str] | Hypernet | RowMaker = "auto",
+        base_rows: BaseRows = "source",
+        cache_bytes: int = CACHE_BYTES,
+        first_ids: Sequence[int] | None = None,
+        language: str | None = None,
+        model: str | None = None,
+    ) -> None:
+        """Wrap a model.
+
+        Args:
+            network: A model of transformers: causal, masked, or with a head for sequences or
+                tokens.
+            tokenizer: Its tokenizer: anything :meth:`anyvocab.Tokenizer.load` takes.
+            rows: Where the rows of new tokens come from: see
+                :func:`anyvocab.dynamic.rows.row_maker`.
+            base_rows: Rows of the model's own tokens: its own (`source`), or what a hypernetwork
+                predicts for them, too (`predicted`).
+            cache_bytes: How many bytes of rows are kept between batches.
+            first_ids: The ids before a text of a causal model; when left out, as
+                :func:`anyvocab.evaluate.models.open_model` has it.
+            language: For a hypernetwork that tells languages apart.
+            model: Where the model came from, if its folder has a hypernetwork in it.
+
+        Raises:
+            InvalidValue: The model takes no `inputs_embeds`, or does not compute from them what it
+                computes from ids; it is an encoder-decoder; an option is none.
+            SourceNotFound: There is no hypernetwork where one is asked for.
+            MissingExtra: torch is not installed.
+        """
+        import_torch()
+        from anyvocab.dynamic.embed import Embedder
+        from anyvocab.evaluate.models import first_ids_of
+
+        self.network, self.tokenizer = network, DynamicTokenizer(tokenizer)
+        self.kind = _kind(network)
+        self._source = _source_of(network, self.tokenizer)
+        maker = row_maker(rows, self._source, model=model, language=language)
+        base = _base(base_rows, maker, self._source)
+        weight = self._source.rows.input
+        self.cache = RowCache(
+            maker, max_bytes=cache_bytes, device=weight.device, dtype=weight.dtype
+        )
+
+        self.embedder = Embedder(network, self.cache, base=base)
+        if first_ids is None:
+            first_ids = first_ids_of(self.tokenizer.tokenizer)[0] if self.kind == "causal" else ()
+        self.first_ids = tuple(int(id) for id in first_ids)
+        self._check()
+
+    @classmethod
+    def load(
+        cls,
+        model: str | os.PathLike[str],
+        *,
+        rows: str | os.PathLike[str] | Hypernet | RowMaker = "auto",
+        base_rows: BaseRows = "source",
+        cache_bytes: int = CACHE_BYTES,
+        language: str | None = None,
+        device: str | None = None,
+        dtype: str = "float32",
+    ) -> DynamicModel:
+        """Return the model of a folder, a hub id or `pico:NAME`, wrapped.
+
+        Args:
+            model: Where it is. Its class is the one it was saved from.
+            rows: As for the constructor.
+            base_rows: As there.
+            cache_bytes: As there.
+            language: As there.
+            device: Where it runs; on the CPU when left out.
+            dtype: Of its weights.
+
+        Raises:
+            SourceNotFound: There is no such model, or no hypernetwork where one is asked for.
+            InvalidValue: As for the constructor.
+            MissingExtra: torch or transformers is not installed.
+        """
+        from anyvocab.evaluate.models import load_model
+
+        place = os.fsdecode(model)
+        network = load_model(place, device=device, dtype=dtype, kinds=("causal", "encoder"))
+        return cls(
+            network,
+            place,
+            rows=rows,
+            base_rows=base_rows,
+            cache_bytes=cache_bytes,
+            language=language,
+            model=place,
+        )
+
+    def __repr__(self) -> str:
+        return f"DynamicModel({type(self.network).__name__}, rows={self.cache.make.name!r})"
+
+    def merge(
+        self,
+        texts: Iterable[Text],
+        *,
+        boundary: Boundary = "pretoken",
+        specials: Specials = "parse",
+        **stops: Unpack[Stops],
+    ) -> DynamicBatch:
+        """Return the merged tokens of texts, with what the model wants around them.
+
+        Args:
+            texts: At least one.
+            boundary: As for :meth:`anyvocab.DynamicTokenizer.merge`.
+            specials: As there.
+            stops: See :class:`anyvocab.dynamic.Stops`.
+
+        Raises:
+            InvalidValue: As there.
+        """
+        limits(boundary, **stops)  # what is wrong is said before anything is encoded
+        base = self.tokenizer.base_batch(
+            texts,
+            boundary=boundary,
+            specials=specials,
+            add_special_tokens=self.kind == "encoder",
+        )
+        return self.tokenizer.merge_base(base.after(self.first_ids), **stops)
+
+    def embed(self, batch: DynamicBatch, *, side: Side = "right") -> DynamicInputs:
+        """Return a batch as the model takes it; see :class:`anyvocab.dynamic.DynamicInputs`.
+
+        Args:
+            batch: Tokens of this model's tokenizer.
+            side: Where shorter texts are padded.
+
+        Raises:
+            InvalidValue: The batch has no tokens, or more in a text than the model has positions.
+        """
+        longest = int(batch.lengths().max(initial=0))
+        most = getattr(self.network.config, "max_position_embeddings", None)
+        if most and longest > most:
+            raise errors.build(
+                errors.InvalidValue,
+                f"a text has {longest} tokens, and the model has positions for {most}",
+                field="texts",
+                fix="cut it, or ask for more reduction",
+            )
+        return self.embedder(batch, side=side)
+
+    def arguments(self, inputs: DynamicInputs) -> dict[str, Any]:
+        """Return the keywords that the model is called with for a batch."""
+        found: dict[str, Any] = {
+            "inputs_embeds": inputs.inputs_embeds,
+            "attention_mask": inputs.attention_mask,
+        }
+        if self.kind == "causal" and "position_ids" in self._names:
+            found["position_ids"] = inputs.position_ids
+        return found
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(inspect.signature(self.network.forward).parameters)
+
+    def __call__(
+        self,
+        texts: Iterable[Text],
+        *,
+        boundary: Boundary = "pretoken",
+        specials: Specials = "parse",
+        **stops: Unpack[Stops],
+    ) -> DynamicOutput:
+        """Run the model over a merged batch, without gradients.
+
+        For training, call `model.network(**model.arguments(model.embed(batch)), labels=...)`.
+
+        Args:
+            texts: At least one.
+            boundary: As for :meth:`merge`.
+            specials: As there.
+            stops: As there.
+
+        Raises:
+            InvalidValue: As for :meth:`merge` and :meth:`embed`.
+        """
+        import torch
+
+        inputs = self.embed(self.merge(texts, boundary=boundary, specials=specials, **stops))
+        with torch.no_grad():
+            return DynamicOutput(inputs, self.network(**self.arguments(inputs)))
+
+    def _check(self) -> None:
+        """Refuse a model that reads rows otherwise than ids.
+
+        Raises:
+            InvalidValue: What it computes is apart by more than rounding.
+        """
+        import numpy as np
+        import torch
+
+        vocabulary = self.tokenizer.tokenizer.vocabulary
+        text = [id for id in range(min(64, len(vocabulary))) if vocabulary.token_bytes(id)]
+        ids: NDArray[np.uint32] = np.array([*self.first_ids, *text[:6]], dtype=np.uint32)
+        device = self._source.rows.input.device
+        given = torch.from_numpy(ids.astype(np.int64))[None].to(device)
+        mask = torch.ones_like(given)
+        training = self.network.training
+        self.network.eval()
+        try:
+            with torch.no_grad():
+                plain = self.network(input_ids=given, attention_mask=mask)[0].double()
+                rows = self._table_rows(ids)[None]
+                found = self.network(inputs_embeds=rows, attention_mask=mask)[0].double()
+        finally:
+            self.network.train(training)
+        apart = float((plain - found).abs().max())
+        if not apart <= _TOLERANCE * float(plain.abs().max()):
+            raise errors.build(
+                errors.InvalidValue,
+                f"{type(self.network).__name__} computes from inputs_embeds what is up to "
+                f"{apart:.3g} from what it computes from ids",
+                field="model",
+                fix="it needs the ids elsewhere, too, and cannot read tokens that have none",
+            )
+
+    def _table_rows(self, ids: NDArray[np.uint32]) -> Any:
+        import torch
+
+        table = self.network.get_input_embeddings()
+        return table(torch.from_numpy(ids.astype("int64")).to(table.weight.device))
+
+
+def _kind(network: Any) -> Literal["causal", "encoder"]:
+    from anyvocab.evaluate.models import model_kind
+
+    config = network.config.to_dict()
+    config["architectures"] = [type(network).__name__]
+    kind = model_kind(config)
+    if kind == "encoder-decoder":
+        raise errors.build(
+            errors.InvalidValue,
+            f"{type(network).__name__} is an encoder-decoder",
+            field="model",
+            fix="give a causal or a masked model, or a classifier",
+        )
+    return kind
+
+
+def _source_of(network: Any, tokenizer: DynamicTokenizer) -> SourceModel:
+    """Return a model's tokenizer and matrices, which are not copied."""
+    from anyvocab.hypernet.predict import SourceModel
+    from anyvocab.hypernet.rows import SourceRows
+
+    reads = network.get_input_embeddings()
+    if getattr(reads, "weight", None) is None:
+        raise errors.build(
+            errors.InvalidValue,
+            f"{type(network).__name__} has no single matrix of input embeddings",
+            field="model",
+            fix="give a text model whose get_input_embeddings() is a torch.nn.Embedding",
+        )
+    writes = network.get_output_embeddings()
+    untied = writes is not None and writes.weight is not reads.weight
+    bias = getattr(writes, "bias", None)
+    rows = SourceRows(
+        reads.weight.detach(),
+        writes.weight.detach() if untied else None,
+        None if bias is None else bias.detach(),
+    )
+    needed = len(tokenizer.tokenizer.vocabulary)
+    if needed > len(rows):
+        raise errors.build(
+            errors.InvalidValue,
+            f"the tokenizer has {needed} ids and the model rows for {len(rows)}",
+            field="tokenizer",
+            fix="give the model's own tokenizer",
+        )
+    return SourceModel(tokenizer.tokenizer, rows)
+
+
+def _base(chosen: str, maker: RowMaker, source: SourceModel) -> Any:
+    """Return predicted rows of all base tokens, (V, D); None for the model's own."""
+    import torch
+
+    if chosen not in get_args(BaseRows):
+        raise errors.build(
+            errors.InvalidValue,
+            f"{chosen!r} is no choice",
+            field="base_rows",
+            fix=" or ".join(f'"{one}"' for one in get_args(BaseRows)),
+        )
+    if chosen == "source":
+        return None
+    from anyvocab.hypernet.predict import text_ids
+    from anyvocab.transplant.identity import token_table
+
+    ids, table = text_ids(source.tokenizer), token_table(source.tokenizer.vocabulary)
+    made = source.rows.input.clone()  # what has no bytes keeps its row
+    found = maker([table[id] or b"" for id in ids.tolist()]).input
+    made[torch.from_numpy(ids).to(made.device)] = found.to(made.device, made.dtype)
+    return made
