@@ -210,7 +210,7 @@ class RowCache:
     >>> from anyvocab.hypernet.predict import SourceModel
     >>> cache = RowCache(MeanRows(SourceModel.open("pico:code-2k")), max_bytes=1 << 20)
     >>> tuple(cache.rows([b" tokenizer", b" tokenizes"]).input.shape)
-    (2, 256)
+    (2, 192)
     >>> cache.hits, cache.misses, len(cache)
     (0, 2, 2)
     """

@@ -74,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> FitReport:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; resumes")
     parser.add_argument("--minutes", type=float, help="training time in all, over resumes")
     parser.add_argument("--steps", type=int, help="updates in all, over resumes")
+    parser.add_argument("--start", help="a hypernetwork to begin with: a folder, or pico:NAME")
+    parser.add_argument("--lr", type=float, help="the highest learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args(arguments)
@@ -85,8 +87,15 @@ def main(arguments: Sequence[str] | None = None) -> FitReport:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers)
     torch.set_num_threads(given.threads)
     options = options_of(given.model, minutes=given.minutes, steps=given.steps, seed=given.seed)
+    if given.lr is not None:
+        options = replace(options, lr=given.lr)
     return fit(
-        f"pico:{given.model}", None, given.out, options=options, texts=texts_of_pico(given.seed)
+        f"pico:{given.model}",
+        None,
+        given.out,
+        options=options,
+        start=given.start,
+        texts=texts_of_pico(given.seed),
     )
 
 
