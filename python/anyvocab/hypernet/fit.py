@@ -337,11 +337,16 @@ class Trainer:
 
     @torch.no_grad()
     def measure(self) -> Measured:
-        """Measure on held-out text under sampled tokenizers that training never sees."""
+        """Measure on held-out text under sampled tokenizers that training never sees.
+
+        With a fixed target every measurement has the same tokenizer, and so takes other text.
+        """
         if self._measuring is None:
-            texts = windows(self.texts.held_out, self.options.span, self.options.texts)
+            count = self.options.measured
+            parts = 1 if self.target is None else count
+            texts = windows(self.texts.held_out, self.options.span, parts * self.options.texts)
             self._measuring = [
-                self._peeked(MEASURE_STEP + at, texts) for at in range(self.options.measured)
+                self._peeked(MEASURE_STEP + at, texts[at % parts :: parts]) for at in range(count)
             ]
         nats, copied, size, apart = 0.0, 0.0, 0, 0.0
         self.network.eval()

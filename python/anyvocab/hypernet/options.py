@@ -96,7 +96,8 @@ class FitOptions:
         seed: Of everything drawn.
         log_every: Steps between lines of the log.
         measure_every: Steps between measurements on held-out text; 0: only at both ends.
-        measured: Sampled tokenizers that a measurement takes.
+        measured: Sampled tokenizers that a measurement takes; with a fixed target, how many times
+            `texts` windows of held-out text.
         checkpoint_seconds: Seconds between checkpoints.
         network: The network's shape.
         sampler: How tokenizers are drawn; those for the source's size when None.
