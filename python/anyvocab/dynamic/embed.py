@@ -137,7 +137,7 @@ class Embedder:
         flat = weight.new_zeros(len(batch) * columns, width)
         places = torch.from_numpy(_places(batch.offsets, side)).to(weight.device)
         with torch.no_grad():
-            flat[places] = self.of(batch).to(flat.dtype)
+            self._fill(batch, flat, places)
         mask = torch.zeros(len(flat), dtype=torch.long, device=weight.device)
         mask[places] = 1
         positions = torch.zeros_like(mask)
@@ -152,21 +152,32 @@ class Embedder:
         """Return the rows of all tokens of a batch, (m, D), as they enter the model."""
         import torch
 
+        weight = self._table.weight
+        made = weight.new_empty(len(batch.ids), int(weight.shape[1]))
+        with torch.no_grad():
+            self._fill(batch, made, torch.arange(len(made), device=weight.device))
+        return made
+
+    def _fill(self, batch: DynamicBatch, into: Tensor, places: Tensor) -> None:
+        """Write each token's row where `places`, int64 (m,), says; each is written once."""
+        import torch
+
         first = batch.new_tokens.first_id
         fresh = batch.ids >= first
         if not fresh.any():
-            return self.rows_of(batch.ids)
-        weight = self._table.weight
-        made = weight.new_empty(len(batch.ids), int(weight.shape[1]))
-        base = torch.from_numpy(np.flatnonzero(~fresh)).to(weight.device)
-        made[base] = self.rows_of(batch.ids[~fresh]).to(made.dtype)
+            into.index_copy_(0, places, self.rows_of(batch.ids).to(into.dtype))
+            return
+        base = torch.from_numpy(np.flatnonzero(~fresh)).to(places.device)
+        into.index_copy_(0, places[base], self.rows_of(batch.ids[~fresh]).to(into.dtype))
         # Only tokens that are left in the batch: one that merged on is never looked up.
         used, which = np.unique(batch.ids[fresh] - first, return_inverse=True)
         rows = self.cache.rows([batch.new_tokens[int(one)] for one in used]).input
-        new = torch.from_numpy(np.flatnonzero(fresh)).to(weight.device)
-        chosen = rows.to(weight.device, made.dtype)[torch.from_numpy(which).to(weight.device)]
-        made[new] = chosen * self.reading
-        return made
+        rows = rows.to(into.device, into.dtype)
+        if self.reading != 1.0:
+            rows = rows * self.reading
+        new = torch.from_numpy(np.flatnonzero(fresh)).to(places.device)
+        chosen = rows.index_select(0, torch.from_numpy(which).to(into.device))
+        into.index_copy_(0, places[new], chosen)
 
 
 def _places(offsets: NDArray[np.int64], side: Side) -> NDArray[np.int64]:

@@ -306,14 +306,17 @@ class RowCache:
         # What was kept and what is new, one behind the other, then in the order of the tokens.
         at = {token: place for place, token in enumerate([*old, *new])}
         order = torch.tensor([at[token] for token in tokens], dtype=torch.long)
+        in_order = bool((order == torch.arange(len(at))).all()) if len(order) == len(at) else False
 
         def given(kept: Tensor | None, fresh: Tensor | None) -> Tensor | None:
-            both = [] if kept is None or not old else [kept[slots.to(kept.device)]]
+            both = [] if kept is None or not old else [kept.index_select(0, slots.to(kept.device))]
             both += [] if fresh is None else [fresh]
             if not both:
                 return None
             whole = both[0] if len(both) == 1 else torch.cat(both)
-            return whole[order.to(whole.device)]
+            if in_order:
+                return whole
+            return whole.index_select(0, order.to(whole.device))
 
         nothing = (None, None, None)
         found = [
@@ -355,7 +358,7 @@ class RowCache:
         chosen = [self._free.pop() for _ in range(stay)]
         where = torch.tensor(chosen, dtype=torch.long)
         for kept, one in _pairs(rows, made):
-            kept[where.to(kept.device)] = one[first:]
+            kept.index_copy_(0, where.to(kept.device), one[first:])
         self._slots.update(zip(tokens[first:], chosen, strict=True))
         self.evictions += first
 
