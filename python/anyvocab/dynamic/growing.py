@@ -140,7 +140,9 @@ def grow(
     net, rows_from, digest = _chosen(hypernet, folder, source, device)
     stored = "bfloat16" if source.rows.input.dtype == torch.bfloat16 else "float32"
     kept = dtype or stored
-    extended = _extended(source.tokenizer, corpus, size, min_count, max_token_bytes, progress, counting)
+    extended = _extended(
+        source.tokenizer, corpus, size, min_count, max_token_bytes, progress, counting
+    )
     grown = extended.tokenizer
     tokens = _new_tokens(grown, extended.first_new_id)
     staging = Path(out).with_name(f".{Path(out).name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")

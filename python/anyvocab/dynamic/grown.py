@@ -93,9 +93,7 @@ class GrownVocabulary:
     model: str = ""
 
     @classmethod
-    def open(
-        cls, folder: str | os.PathLike[str], *, device: str | None = None
-    ) -> GrownVocabulary:
+    def open(cls, folder: str | os.PathLike[str], *, device: str | None = None) -> GrownVocabulary:
         """Return the grown vocabulary of a folder; on the CPU its rows are mapped, not read.
 
         Args:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import codecs
+import inspect
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 
 from anyvocab import errors
 from anyvocab._torch import import_torch
-from anyvocab.bytelm.edges import incomplete_tail
 from anyvocab.bytelm.sampling import Sampler
+from anyvocab.dynamic.generation import Chooser, Finish, Generation, Step
 from anyvocab.dynamic.grown import GrownVocabulary
 from anyvocab.dynamic.longest import LongestPrefix
 from anyvocab.dynamic.output_rows import OutputRows
@@ -28,73 +28,13 @@ from anyvocab.transplant.files import vocabulary_digest
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Encoding", "Generation", "LargeVocabularyLM", "Step"]
+__all__ = ["Encoding", "LargeVocabularyLM"]
 
 Encoding = Literal["canonical", "longest"]
-Finish = Literal["end", "length", "context"]
 Search = Literal["exact", "faiss"]
-SCORED_AT_ONCE = 64  # states whose sums over all rows are made in one pass
-PROBE = b"def f(x):\n    return"  # a text of several tokens: what the model does to rows is read off
-
-
-@dataclass(frozen=True)
-class Step:
-    """One token of a text that is being written.
-
-    Attributes:
-        id: It.
-        bytes: What it stands for; nothing for an end or another control token.
-        logprob: Its log-probability under the model, in nats: before temperature, penalty and cuts,
-            and over what `Generation.over` says.
-        text: The characters that it completes. Bytes of a character that is not complete yet come
-            with the token that completes it; bytes that are no UTF-8 become U+FFFD.
-        finish: On the last step, why it is the last: `end`: it is an end id; `length`: so many
-            tokens were asked for; `context`: the model has no further position. Else None.
-    """
-
-    id: int
-    bytes: bytes
-    logprob: float
-    text: str
-    finish: Finish | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Generation:
-    """What a model wrote.
-
-    Attributes:
-        ids: The tokens, without the end, uint32[n].
-        bytes: Their bytes, one behind the other: exactly what was written.
-        logprobs: The log-probability of each token, nats, float64[n].
-        end_logprob: That of the end id; None where the text was not ended.
-        finish: `end`, `length` or `context`; see :class:`Step`. `length` where nothing was to be
-            written.
-        over: What probabilities are normalised over: `rows`: all tokens; `candidates`: those
-            that an approximate search looked at, and then they are upper bounds.
-    """
-
-    ids: NDArray[np.uint32]
-    bytes: bytes
-    logprobs: NDArray[np.float64]
-    end_logprob: float | None
-    finish: Finish
-    over: Literal["rows", "candidates"]
-
-    @property
-    def text(self) -> str:
-        """The bytes as text; what is no UTF-8, a cut character too, becomes U+FFFD."""
-        return self.bytes.decode("utf-8", "replace")
-
-    @property
-    def cut(self) -> int:
-        """How many bytes at the end begin a character that the text does not complete."""
-        return incomplete_tail(self.bytes)
-
-    @property
-    def logprob(self) -> float:
-        """Of all tokens, the end included where there is one, in nats."""
-        return math.fsum([*self.logprobs.tolist(), self.end_logprob or 0.0])
+SCORED_AT_ONCE: Final = 64  # states whose sums over all rows are made in one pass
+PROBE: Final = b"def f(x):\n    return"  # several tokens: what the model does to rows is read off
+_CACHES: Final = ("cache", "past_key_values", "cache_params")  # by release and architecture
 
 
 class LargeVocabularyLM:
@@ -148,6 +88,7 @@ class LargeVocabularyLM:
         self._check_vocabulary(vocabulary)
         probe = [*self.model.first_ids, *self.model.tokenizer.encode(PROBE).tolist()]
         self._body = Body.of(self.model.network, probe, kind="causal")
+        self._cache_name = _cache_name(self.model.network)
         self._first_new = vocabulary.first_new_id
         own = self._body.rows
         device = own.input.device
@@ -349,22 +290,20 @@ class LargeVocabularyLM:
                 field="max_new_tokens",
             )
         ids = self._prompt(prompt)
-        return self._steps(
-            ids, max_new_tokens, sampler, repetition_penalty, self._search(search)
-        )
+        return self._steps(ids, max_new_tokens, sampler, repetition_penalty, self._search(search))
 
     def _steps(
         self, ids: list[int], most: int, sampler: Sampler, penalty: float, search: RowSearch
     ) -> Iterator[Step]:
-        generator = np.random.default_rng(sampler.seed)
+        chooser = Chooser(self.exact, search, sampler, penalty)
+        chooser.see(ids)
         vocabulary = self.tokenizer.vocabulary
         characters = codecs.getincrementaldecoder("utf-8")("replace")
         context = _positions(self.model.network)
-        seen = set(ids) if penalty != 1.0 else set()
         unread, cache, length = ids, None, len(ids)
         for count in range(1, most + 1):
             states, cache = self._read(unread, cache)
-            id, logprob = self._choose(states[-1], sampler, generator, penalty, seen, search)
+            id, logprob = chooser.choose(states[-1])
             length += 1
             finish: Finish | None = None
             if id in self.ends:
@@ -379,45 +318,7 @@ class LargeVocabularyLM:
             if finish is not None:
                 return
             unread = [id]
-            if penalty != 1.0:
-                seen.add(id)
-
-    def _choose(
-        self,
-        state: Any,
-        sampler: Sampler,
-        generator: np.random.Generator,
-        penalty: float,
-        seen: set[int],
-        search: RowSearch,
-    ) -> tuple[int, float]:
-        """Return an id and its log-probability under the model."""
-        wanted = 1 if sampler.temperature == 0 else sampler.top_k
-        if wanted is None and search.candidates is None:
-            logits: NDArray[np.float64] = self.exact.logits(state).astype(np.float64)
-            ids = np.arange(len(logits))
-            log_total = _log_sum(logits)
-        else:
-            # The best of all after the penalty are among these and the seen ones: without those
-            # that were seen, at least `wanted` are left of them.
-            most = (search.candidates or 1) if wanted is None else wanted
-            found = search.top(state[None], most + len(seen), total=True)
-            if found.log_total is None:
-                raise errors.InternalError("a search did not give the total it was asked for")
-            ids, logits, log_total = found.ids[0], found.logits[0], float(found.log_total[0])
-            there = ids >= 0
-            ids, logits = ids[there], logits[there]
-            more = np.setdiff1d(np.array(sorted(seen), dtype=np.int64), ids)
-            ids = np.concatenate((ids, more))
-            logits = np.concatenate((logits, self.rows.logits(more, state)))
-            order = np.argsort(ids)  # of equals the lower id goes first
-            ids, logits = ids[order], logits[order]
-        judged = logits
-        if seen:
-            known = np.isin(ids, np.array(sorted(seen)))
-            judged = np.where(known, np.where(logits > 0, logits / penalty, logits * penalty), logits)
-        at = sampler.choose(judged, generator)
-        return int(ids[at]), float(logits[at] - log_total)
+            chooser.see(unread)
 
     def _search(self, search: Search | RowSearch) -> RowSearch:
         if search == "exact":
@@ -446,7 +347,7 @@ class LargeVocabularyLM:
 
     def _prompt(self, prompt: Text | Sequence[int]) -> list[int]:
         if isinstance(prompt, str | bytes | bytearray | memoryview):
-            ids = [*self.first_ids, *self.encode(bytes(prompt) if not isinstance(prompt, str) else prompt).tolist()]
+            ids = [*self.first_ids, *self.encode(_bytes(prompt)).tolist()]
         else:
             ids = [int(id) for id in prompt]
             outside = next((id for id in ids if not 0 <= id < len(self.rows)), None)
@@ -503,10 +404,10 @@ class LargeVocabularyLM:
         with torch.inference_mode():
             found = self.model.network.base_model(
                 inputs_embeds=self.embed(ids)[None] * self._body.reading,
-                past_key_values=cache,
                 use_cache=True,
+                **{self._cache_name: cache},
             )
-        return found.last_hidden_state[0], found.past_key_values
+        return found.last_hidden_state[0], found[self._cache_name]
 
     def bits_per_byte(
         self,
@@ -563,11 +464,6 @@ class LargeVocabularyLM:
         return found
 
 
-def _log_sum(values: NDArray[np.float64]) -> float:
-    peak = float(values.max())
-    return peak + math.log(float(np.exp(values - peak).sum()))
-
-
 def _ends(model: LoadedModel) -> tuple[int, ...]:
     """Return the ids that end a text: by role, and by what the model's generation stops at."""
     named = getattr(getattr(model.network, "generation_config", None), "eos_token_id", None)
@@ -575,6 +471,25 @@ def _ends(model: LoadedModel) -> tuple[int, ...]:
     size = len(model.tokenizer.vocabulary)
     found = {*model.tokenizer.vocabulary.ids_of_role("eos"), *(int(id) for id in ids)}
     return tuple(sorted(id for id in found if 0 <= id < size))
+
+
+def _cache_name(network: Any) -> str:
+    """Return what the model calls its cache of keys and values.
+
+    Raises:
+        InvalidValue: It has none.
+    """
+    names = inspect.signature(network.base_model.forward).parameters
+    found = next((name for name in _CACHES if name in names), None)
+    if found is None or "inputs_embeds" not in names:
+        what = "keeps no cache of keys and values" if found is None else "takes no inputs_embeds"
+        raise errors.build(
+            errors.InvalidValue,
+            f"{type(network).__name__} {what}",
+            field="model",
+            fix="give a causal language model of transformers that does",
+        )
+    return found
 
 
 def _positions(network: Any) -> int | None:

@@ -96,7 +96,9 @@ class OutputRows:
 
     def blocks(self, size: int) -> Iterator[tuple[int, Any, Any]]:
         """Yield the first id, the rows and the bias (or None) of blocks of at most `size` rows."""
-        for number, (part, start) in enumerate(zip(self.parts, self._starts.tolist(), strict=False)):
+        for number, (part, start) in enumerate(
+            zip(self.parts, self._starts.tolist(), strict=False)
+        ):
             for at in range(0, len(part), size):
                 bias = None if self.bias is None else self.bias[number][at : at + size]
                 yield start + at, part[at : at + size], bias
