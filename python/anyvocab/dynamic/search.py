@@ -155,11 +155,8 @@ class BlockedSearch:
         sums = _LogSums(len(given)) if total else None
         best = _Best(len(given), k)
         lengths = torch.linalg.vector_norm(given, dim=1, dtype=torch.float64)  # (B,)
-        with torch.inference_mode(), _in_full_precision():
-            for start, rows, bias, (slope, offset) in self._blocks:
-                values = given @ rows.float().mT  # (B, n)
-                if bias is not None:
-                    values += bias
+        with torch.inference_mode():
+            for start, values, (slope, offset) in self._products(given):
                 peak = values.amax(dim=1)  # (B,)
                 if k:
                     best.add(values, peak, start, (lengths * slope + offset).float())
@@ -174,12 +171,24 @@ class BlockedSearch:
         torch = import_torch()
         given = self.rows.checked(state[None])
         found = np.empty(len(self.rows), dtype=np.float32)
-        with torch.inference_mode(), _in_full_precision():
-            for start, rows, bias, _ in self._blocks:
-                values = (given @ rows.float().mT)[0]
-                values = self.rows.shaped(values if bias is None else values + bias)
-                found[start : start + len(rows)] = values.cpu().numpy()
+        with torch.inference_mode():
+            for start, values, _ in self._products(given):
+                found[start : start + values.shape[1]] = self.rows.shaped(values[0]).cpu().numpy()
         return found
+
+    def _products(self, states: Any) -> Iterator[tuple[int, Any, tuple[float, float]]]:
+        """Yield the first id of each block, its products with the bias, (B, n), and their error."""
+        torch = import_torch()
+        most = max(len(rows) for _, rows, _, _ in self._blocks)
+        space = None  # for rows in float32; made anew for each block it would cost more than them
+        with _in_full_precision():
+            for start, rows, bias, error in self._blocks:
+                if rows.dtype != torch.float32:
+                    if space is None:
+                        space = torch.empty((most, self.rows.width), device=rows.device)
+                    rows = space[: len(rows)].copy_(rows)
+                values = states @ rows.mT  # (B, n)
+                yield start, values if bias is None else values + bias, error
 
 
 class _Best:
