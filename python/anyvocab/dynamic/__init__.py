@@ -16,35 +16,56 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from anyvocab.dynamic.base import BaseBatch as BaseBatch
     from anyvocab.dynamic.batch import DynamicBatch as DynamicBatch
     from anyvocab.dynamic.batch import Merge as Merge
     from anyvocab.dynamic.batch import Merges as Merges
     from anyvocab.dynamic.batch import NewTokens as NewTokens
     from anyvocab.dynamic.embed import DynamicInputs as DynamicInputs
     from anyvocab.dynamic.embed import Embedder as Embedder
+    from anyvocab.dynamic.faiss_search import FaissSearch as FaissSearch
+    from anyvocab.dynamic.generation import Generation as Generation
+    from anyvocab.dynamic.generation import Step as Step
+    from anyvocab.dynamic.growing import GrowReport as GrowReport
+    from anyvocab.dynamic.growing import grow as grow
+    from anyvocab.dynamic.grown import GrownVocabulary as GrownVocabulary
+    from anyvocab.dynamic.large import LargeVocabularyLM as LargeVocabularyLM
+    from anyvocab.dynamic.longest import LongestPrefix as LongestPrefix
     from anyvocab.dynamic.lzw import Lzw as Lzw
     from anyvocab.dynamic.lzw import LzwCodes as LzwCodes
     from anyvocab.dynamic.lzw import LzwDecoder as LzwDecoder
     from anyvocab.dynamic.lzw import LzwEncoder as LzwEncoder
     from anyvocab.dynamic.model import DynamicModel as DynamicModel
     from anyvocab.dynamic.model import DynamicOutput as DynamicOutput
+    from anyvocab.dynamic.output_rows import OutputRows as OutputRows
     from anyvocab.dynamic.rows import HypernetRows as HypernetRows
     from anyvocab.dynamic.rows import MeanRows as MeanRows
     from anyvocab.dynamic.rows import RowCache as RowCache
     from anyvocab.dynamic.rows import RowMaker as RowMaker
+    from anyvocab.dynamic.search import BlockedSearch as BlockedSearch
+    from anyvocab.dynamic.search import Found as Found
+    from anyvocab.dynamic.search import RowSearch as RowSearch
+    from anyvocab.dynamic.search import recall as recall
     from anyvocab.dynamic.stops import Stops as Stops
+    from anyvocab.dynamic.tokenizer import BaseBatch as BaseBatch
     from anyvocab.dynamic.tokenizer import DynamicTokenizer as DynamicTokenizer
 
 _MODULE_OF = {
-    "BaseBatch": "anyvocab.dynamic.base",
+    "BaseBatch": "anyvocab.dynamic.tokenizer",
+    "BlockedSearch": "anyvocab.dynamic.search",
     "DynamicBatch": "anyvocab.dynamic.batch",
     "DynamicInputs": "anyvocab.dynamic.embed",
     "DynamicModel": "anyvocab.dynamic.model",
     "DynamicOutput": "anyvocab.dynamic.model",
     "DynamicTokenizer": "anyvocab.dynamic.tokenizer",
     "Embedder": "anyvocab.dynamic.embed",
+    "FaissSearch": "anyvocab.dynamic.faiss_search",
+    "Found": "anyvocab.dynamic.search",
+    "Generation": "anyvocab.dynamic.generation",
+    "GrowReport": "anyvocab.dynamic.growing",
+    "GrownVocabulary": "anyvocab.dynamic.grown",
     "HypernetRows": "anyvocab.dynamic.rows",
+    "LargeVocabularyLM": "anyvocab.dynamic.large",
+    "LongestPrefix": "anyvocab.dynamic.longest",
     "Lzw": "anyvocab.dynamic.lzw",
     "LzwCodes": "anyvocab.dynamic.lzw",
     "LzwDecoder": "anyvocab.dynamic.lzw",
@@ -53,20 +74,33 @@ _MODULE_OF = {
     "Merge": "anyvocab.dynamic.batch",
     "Merges": "anyvocab.dynamic.batch",
     "NewTokens": "anyvocab.dynamic.batch",
+    "OutputRows": "anyvocab.dynamic.output_rows",
     "RowCache": "anyvocab.dynamic.rows",
     "RowMaker": "anyvocab.dynamic.rows",
+    "RowSearch": "anyvocab.dynamic.search",
+    "Step": "anyvocab.dynamic.generation",
     "Stops": "anyvocab.dynamic.stops",
+    "grow": "anyvocab.dynamic.growing",
+    "recall": "anyvocab.dynamic.search",
 }
 
 __all__ = [
     "BaseBatch",
+    "BlockedSearch",
     "DynamicBatch",
     "DynamicInputs",
     "DynamicModel",
     "DynamicOutput",
     "DynamicTokenizer",
     "Embedder",
+    "FaissSearch",
+    "Found",
+    "Generation",
+    "GrowReport",
+    "GrownVocabulary",
     "HypernetRows",
+    "LargeVocabularyLM",
+    "LongestPrefix",
     "Lzw",
     "LzwCodes",
     "LzwDecoder",
@@ -75,9 +109,14 @@ __all__ = [
     "Merge",
     "Merges",
     "NewTokens",
+    "OutputRows",
     "RowCache",
     "RowMaker",
+    "RowSearch",
+    "Step",
     "Stops",
+    "grow",
+    "recall",
 ]
 
 
