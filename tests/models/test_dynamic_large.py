@@ -178,9 +178,7 @@ def test_log_probabilities_are_those_of_one_pass_without_a_cache(made: Made) -> 
 
 
 def test_all_probabilities_behind_a_prompt_sum_to_one(made: Made) -> None:
-    with torch.no_grad():
-        ids = [*made.lm.first_ids, *made.lm.encode("the").tolist()]
-        states = made.lm._body.states(made.lm.embed(ids)[None])[0, -1:]
+    states = made.lm.states([*made.lm.first_ids, *made.lm.encode("the").tolist()])[-1:]
     found = made.lm.exact.top(states, len(made.lm.rows), total=True)
     assert found.log_total is not None
     total = np.exp(found.logits - found.log_total[:, None]).sum()
@@ -327,8 +325,7 @@ def test_pico_expects_predicted_tokens_and_scores_them(pico: LargeVocabularyLM) 
     text = "class Tokenizer:\n    def encode(self, text: bytes, *, add_special_tokens: bool):\n"
     ids = pico.encode(text)
     assert len(ids) < len(pico.model.tokenizer.encode(text))
-    with torch.no_grad():
-        states = pico._body.states(pico.embed([*pico.first_ids, *ids.tolist()])[None])[0]
+    states = pico.states([*pico.first_ids, *ids.tolist()])
     found = pico.exact.top(states, len(pico.rows), total=True)
     assert found.log_total is not None
     shares = np.exp(found.logits - found.log_total[:, None])

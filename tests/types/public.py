@@ -7,6 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 import anyvocab as av
+from anyvocab.dynamic import (
+    FaissSearch,
+    Found,
+    Generation,
+    GrowReport,
+    LargeVocabularyLM,
+    grow,
+    recall,
+)
 
 tok = av.Tokenizer.load("pico:code-4k")
 assert_type(tok, av.Tokenizer)
@@ -81,3 +90,12 @@ assert_type(merged.rows, av.Ragged)
 assert_type(merged.token_bytes(), list[list[bytes | None]])
 assert_type(merged.new_tokens[0], bytes)
 assert_type(merged.from_base(np.zeros(3, dtype=np.int64)), NDArray[np.int64])
+
+grown = grow("pico:code-4k", ["corpus.txt"], "grown", size=100_000)
+assert_type(grown, GrowReport)
+large = LargeVocabularyLM.open("grown")
+assert_type(large.generate("x", top_k=20, temperature=1.0), Generation)
+assert_type([step.bytes for step in large.stream(b"x")], list[bytes])
+assert_type(large.bits_per_byte(["x"]), av.BitsPerByte)
+assert_type(large.exact.top(large.states([1]), 5), Found)
+assert_type(recall(FaissSearch(large.rows), large.exact, large.states([1]), 5), float)

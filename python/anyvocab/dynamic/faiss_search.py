@@ -37,10 +37,16 @@ class FaissSearch:
         rows: As for :class:`anyvocab.dynamic.search.BlockedSearch`.
         lists: How many clusters; 4 times the square root of the number of rows when left out, and
             never so many that k-means sees fewer than `SAMPLE` rows for each.
-        probes: How many clusters are looked at; a sixteenth of them when left out.
+        probes: How many clusters are looked at; a quarter of them when left out.
         candidates: How many rows get exact logits, at most.
         storage: How the index keeps rows.
         seed: Of the sample that k-means sees, and of its start.
+
+    Attributes:
+        rows: The matrix.
+        lists: See above.
+        probes: See above; may be set again.
+        candidates: See above.
 
     Raises:
         MissingExtra: faiss is not installed.
@@ -68,7 +74,7 @@ class FaissSearch:
             )
         most = max(1, len(self.rows) // SAMPLE)
         self.lists = min(most, round(4 * len(self.rows) ** 0.5)) if lists is None else lists
-        self.probes = max(1, self.lists // 16) if probes is None else probes
+        self.probes = max(1, self.lists // 4) if probes is None else probes
         self.candidates: int | None = candidates
         for field, value in (
             ("lists", self.lists),
@@ -114,7 +120,6 @@ class FaissSearch:
         index.train(self._vectors(sample))
         for start in range(0, len(self.rows), BLOCK):
             index.add(self._vectors(np.arange(start, min(start + BLOCK, len(self.rows)))))
-        index.nprobe = self.probes
         return index
 
     def _vectors(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -157,6 +162,7 @@ class FaissSearch:
         totals = np.full(len(query), -np.inf)
         most = min(max(self._most, k), len(self.rows))
         if len(query):
+            self._index.nprobe = self.probes
             proposed = self._index.search(np.ascontiguousarray(query), most)[1]
             for state, row in enumerate(proposed):
                 mine = np.sort(row[row >= 0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import inspect
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from anyvocab import errors
 from anyvocab._torch import import_torch
 from anyvocab.bytelm.sampling import Sampler
+from anyvocab.dynamic.cached import CachedBody
 from anyvocab.dynamic.generation import Chooser, Finish, Generation, Step
 from anyvocab.dynamic.grown import GrownVocabulary
 from anyvocab.dynamic.longest import LongestPrefix
@@ -34,7 +34,6 @@ Encoding = Literal["canonical", "longest"]
 Search = Literal["exact", "faiss"]
 SCORED_AT_ONCE: Final = 64  # states whose sums over all rows are made in one pass
 PROBE: Final = b"def f(x):\n    return"  # several tokens: what the model does to rows is read off
-_CACHES: Final = ("cache", "past_key_values", "cache_params")  # by release and architecture
 
 
 class LargeVocabularyLM:
@@ -74,8 +73,6 @@ class LargeVocabularyLM:
         encoding: Encoding = "canonical",
         block_rows: int | None = None,
     ) -> None:
-        from anyvocab.hypernet.body import Body
-
         if encoding not in get_args(Encoding):
             raise errors.build(
                 errors.InvalidValue,
@@ -87,8 +84,7 @@ class LargeVocabularyLM:
         self.tokenizer = vocabulary.tokenizer
         self._check_vocabulary(vocabulary)
         probe = [*self.model.first_ids, *self.model.tokenizer.encode(PROBE).tolist()]
-        self._body = Body.of(self.model.network, probe, kind="causal")
-        self._cache_name = _cache_name(self.model.network)
+        self._body = CachedBody(self.model.network, probe)
         self._first_new = vocabulary.first_new_id
         own = self._body.rows
         device = own.input.device
@@ -299,10 +295,10 @@ class LargeVocabularyLM:
         chooser.see(ids)
         vocabulary = self.tokenizer.vocabulary
         characters = codecs.getincrementaldecoder("utf-8")("replace")
-        context = _positions(self.model.network)
+        context = self._body.positions
         unread, cache, length = ids, None, len(ids)
         for count in range(1, most + 1):
-            states, cache = self._read(unread, cache)
+            states, cache = self._body.read(self.embed(unread), cache)
             id, logprob = chooser.choose(states[-1])
             length += 1
             finish: Finish | None = None
@@ -365,7 +361,7 @@ class LargeVocabularyLM:
                 field="prompt",
                 fix="give a text, or the id that texts begin with in training",
             )
-        context = _positions(self.model.network)
+        context = self._body.positions
         if context is not None and len(ids) > context:
             raise errors.build(
                 errors.InvalidValue,
@@ -398,16 +394,13 @@ class LargeVocabularyLM:
             found[at] = matrix[inside].to(own.dtype)
         return found
 
-    def _read(self, ids: Sequence[int], cache: Any) -> tuple[Any, Any]:
-        """Return the final states of ids behind a cache, (n, D), and the cache with them."""
-        torch = import_torch()
-        with torch.inference_mode():
-            found = self.model.network.base_model(
-                inputs_embeds=self.embed(ids)[None] * self._body.reading,
-                use_cache=True,
-                **{self._cache_name: cache},
-            )
-        return found.last_hidden_state[0], found[self._cache_name]
+    def states(self, ids: Sequence[int] | NDArray[np.integer[Any]]) -> Any:
+        """Return the final states of ids, (n, D): what output rows are multiplied with.
+
+        Raises:
+            InvalidValue: An id is outside the vocabulary.
+        """
+        return self._body.states(self.embed(ids))
 
     def bits_per_byte(
         self,
@@ -450,9 +443,7 @@ class LargeVocabularyLM:
 
     def _nats(self, ids: NDArray[np.int64], first: int) -> list[float]:
         """Return the nats of the ids of a window from `first` on."""
-        torch = import_torch()
-        with torch.inference_mode():
-            states = self._body.states(self.embed(ids)[None])[0]
+        states = self.states(ids)
         found: list[float] = []
         for start in range(first, len(ids), SCORED_AT_ONCE):
             wanted = ids[start : start + SCORED_AT_ONCE]
@@ -471,30 +462,3 @@ def _ends(model: LoadedModel) -> tuple[int, ...]:
     size = len(model.tokenizer.vocabulary)
     found = {*model.tokenizer.vocabulary.ids_of_role("eos"), *(int(id) for id in ids)}
     return tuple(sorted(id for id in found if 0 <= id < size))
-
-
-def _cache_name(network: Any) -> str:
-    """Return what the model calls its cache of keys and values.
-
-    Raises:
-        InvalidValue: It has none.
-    """
-    names = inspect.signature(network.base_model.forward).parameters
-    found = next((name for name in _CACHES if name in names), None)
-    if found is None or "inputs_embeds" not in names:
-        what = "keeps no cache of keys and values" if found is None else "takes no inputs_embeds"
-        raise errors.build(
-            errors.InvalidValue,
-            f"{type(network).__name__} {what}",
-            field="model",
-            fix="give a causal language model of transformers that does",
-        )
-    return found
-
-
-def _positions(network: Any) -> int | None:
-    """Return how many positions a model was built for; None where it does not say."""
-    config = getattr(network, "config", None)
-    config = getattr(config, "text_config", config)
-    named = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions"))
-    return next((one for one in named if isinstance(one, int) and one > 0), None)
