@@ -27,8 +27,10 @@ from anyvocab.dynamic import (  # noqa: E402
     grow,
 )
 from anyvocab.evaluate.models import open_model  # noqa: E402
+from anyvocab.hypernet.predict import SourceModel  # noqa: E402
 from anyvocab.hypernet.rows import Rows  # noqa: E402
 from anyvocab.testing import merged_tokenizer  # noqa: E402
+from anyvocab.testing.hypernets import tiny_hypernet  # noqa: E402
 
 OWN, PADDED, SIZE = 262, 270, 286  # ids of the model, rows of its matrices, ids when grown
 END = 260
@@ -309,6 +311,40 @@ def test_a_cut_character_is_counted_and_comes_when_it_is_complete() -> None:
     )
     assert (whole.cut, whole.text) == (2, "é�")
     assert whole.logprob == -1.0
+
+
+@pytest.mark.parametrize("rows_from", ["mean", "hypernet"])
+@pytest.mark.parametrize("kind", ["llama", "phi"])
+def test_a_folder_has_rows_for_both_sides_and_a_bias_where_the_model_has(
+    kind: str, rows_from: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    write_model(folder, CONFIGS[kind]())
+    source = SourceModel.open(folder)
+    net = None if rows_from == "mean" else tiny_hypernet(source, weights="drawn")
+    report = grow(folder, CORPUS, tmp_path / "grown", size=SIZE, hypernet=net)
+    assert (report.rows_from, report.new_tokens) == (rows_from, SIZE - OWN)
+    lm = LargeVocabularyLM.open(tmp_path / "grown")
+    new = GrownVocabulary.open(tmp_path / "grown").rows
+    tokens = [lm.tokenizer.vocabulary.token_bytes(id) or b"" for id in range(OWN, SIZE)]
+    if net is None:
+        pieces = [source.tokenizer.encode(token).tolist() for token in tokens]
+        matrices = [source.rows.input, source.rows.output, source.rows.bias]
+        right = [
+            None if one is None else torch.stack([one[ids].mean(dim=0) for ids in pieces])
+            for one in matrices
+        ]
+    else:
+        made = net.predict(lm.tokenizer, source)
+        last = torch.from_numpy(np.flatnonzero(made.ids >= OWN))
+        rows = made.rows()
+        right = [None if one is None else one[last] for one in (rows.input, rows.output, rows.bias)]
+    for found, wanted in zip([new.input, new.output, new.bias], right, strict=True):
+        assert (found is None) == (wanted is None)
+        if found is not None and wanted is not None:
+            # Some hundred sums in another order, where chunks are of other sizes.
+            assert float((found - wanted).abs().max()) <= 500 * 2.0**-24 * float(wanted.abs().max())
+    assert lm.generate("the", max_new_tokens=3).ids.size <= 3
 
 
 @pytest.fixture(scope="module")
