@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from anyvocab.dynamic.growing import GrowReport as GrowReport
     from anyvocab.dynamic.growing import grow as grow
     from anyvocab.dynamic.grown import GrownVocabulary as GrownVocabulary
+    from anyvocab.dynamic.judge import Judgement as Judgement
     from anyvocab.dynamic.large import LargeVocabularyLM as LargeVocabularyLM
     from anyvocab.dynamic.longest import LongestPrefix as LongestPrefix
     from anyvocab.dynamic.lzw import Lzw as Lzw
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from anyvocab.dynamic.rows import MeanRows as MeanRows
     from anyvocab.dynamic.rows import RowCache as RowCache
     from anyvocab.dynamic.rows import RowMaker as RowMaker
+    from anyvocab.dynamic.scoring import PrefixScores as PrefixScores
     from anyvocab.dynamic.search import BlockedSearch as BlockedSearch
     from anyvocab.dynamic.search import Found as Found
     from anyvocab.dynamic.search import RowSearch as RowSearch
@@ -64,6 +66,7 @@ _MODULE_OF = {
     "GrowReport": "anyvocab.dynamic.growing",
     "GrownVocabulary": "anyvocab.dynamic.grown",
     "HypernetRows": "anyvocab.dynamic.rows",
+    "Judgement": "anyvocab.dynamic.judge",
     "LargeVocabularyLM": "anyvocab.dynamic.large",
     "LongestPrefix": "anyvocab.dynamic.longest",
     "Lzw": "anyvocab.dynamic.lzw",
@@ -75,6 +78,7 @@ _MODULE_OF = {
     "Merges": "anyvocab.dynamic.batch",
     "NewTokens": "anyvocab.dynamic.batch",
     "OutputRows": "anyvocab.dynamic.output_rows",
+    "PrefixScores": "anyvocab.dynamic.scoring",
     "RowCache": "anyvocab.dynamic.rows",
     "RowMaker": "anyvocab.dynamic.rows",
     "RowSearch": "anyvocab.dynamic.search",
@@ -99,6 +103,7 @@ __all__ = [
     "GrowReport",
     "GrownVocabulary",
     "HypernetRows",
+    "Judgement",
     "LargeVocabularyLM",
     "LongestPrefix",
     "Lzw",
@@ -110,6 +115,7 @@ __all__ = [
     "Merges",
     "NewTokens",
     "OutputRows",
+    "PrefixScores",
     "RowCache",
     "RowMaker",
     "RowSearch",

@@ -14,6 +14,7 @@ from anyvocab._torch import import_torch
 from anyvocab.dynamic.rows import CACHE_BYTES, RowCache, row_maker
 from anyvocab.dynamic.stops import Stops, limits
 from anyvocab.dynamic.tokenizer import Boundary, DynamicTokenizer
+from anyvocab.evaluate.scoring import BATCH
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from anyvocab.dynamic.batch import DynamicBatch
     from anyvocab.dynamic.embed import DynamicInputs, Side
     from anyvocab.dynamic.rows import RowMaker
+    from anyvocab.dynamic.scoring import PrefixScores
     from anyvocab.hypernet import Hypernet
     from anyvocab.hypernet.predict import SourceModel
     from anyvocab.tokenizer import Specials, Text
@@ -261,6 +263,61 @@ class DynamicModel:
         inputs = self.embed(self.merge(texts, boundary=boundary, specials=specials, **stops))
         with torch.no_grad():
             return DynamicOutput(inputs, self.network(**self.arguments(inputs)))
+
+    def score(
+        self,
+        texts: Iterable[Text],
+        prefixes: Iterable[Text],
+        *,
+        boundary: Boundary = "pretoken",
+        specials: Specials = "parse",
+        window: int | None = None,
+        stride: int | None = None,
+        batch_size: int = BATCH,
+        **stops: Unpack[Stops],
+    ) -> PrefixScores:
+        """Return what texts cost behind prefixes that are merged; the texts are not.
+
+        Prefix and text are encoded apart, and only base tokens are scored, so that scores compare
+        whatever was merged. What is longer than `window` is read in windows that move by `stride`,
+        as by :func:`anyvocab.bits_per_byte`; further ones have the last tokens of the prefix.
+
+        Args:
+            texts: What is scored, at least one.
+            prefixes: As many; merged together, as one batch. An empty one is none.
+            boundary: As for :meth:`merge`.
+            specials: As there.
+            window: Tokens the model sees at once; what it was built for, at most 2048, when left
+                out.
+            stride: Tokens that a further window scores; half a window when left out.
+            batch_size: Windows of one forward pass, fewer where the logits would be too large.
+            stops: As for :meth:`merge`.
+
+        Raises:
+            InvalidValue: The model is an encoder, there are more or fewer prefixes than texts,
+                nothing stands before an empty prefix, an option is out of range or a score is not
+                finite.
+
+        >>> import anyvocab as av
+        >>> model = av.DynamicModel.load("pico:code-4k")
+        >>> prefix = "def add(first, second):"
+        >>> found = model.score([" return first + second"], [prefix], attainable=1.0)
+        >>> 0 < found.bits_per_byte < 8
+        True
+        """
+        from anyvocab.dynamic.scoring import score
+
+        return score(
+            self,
+            texts,
+            prefixes,
+            boundary=boundary,
+            specials=specials,
+            window=window,
+            stride=stride,
+            batch_size=batch_size,
+            **stops,
+        )
 
     def _check(self) -> None:
         """Refuse a model that reads rows otherwise than ids.

@@ -285,8 +285,9 @@ def _score(
     rows = torch.from_numpy(padded).to(getattr(model, "device", None))
     logits = model(rows).logits  # (B, T, V)
     size = int(logits.shape[-1])
-    if int(padded.max()) >= size:
-        raise _no_logit(size, int(padded.max()))
+    largest = max(int(np.max(ids[first:])) for ids, first in batch)
+    if largest >= size:  # what is read and not scored may be rows without a logit
+        raise _no_logit(size, largest)
     nats = []
     for row, scores, (ids, first) in zip(rows, logits, batch, strict=True):
         parts = []
