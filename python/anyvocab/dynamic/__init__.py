@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from anyvocab.dynamic.embed import DynamicInputs as DynamicInputs
     from anyvocab.dynamic.embed import Embedder as Embedder
     from anyvocab.dynamic.faiss_search import FaissSearch as FaissSearch
-    from anyvocab.dynamic.generation import Generation as Generation
+    from anyvocab.dynamic.generate import Generated as Generated
+    from anyvocab.dynamic.generate import Generation as Generation
     from anyvocab.dynamic.generation import Step as Step
     from anyvocab.dynamic.growing import GrowReport as GrowReport
     from anyvocab.dynamic.growing import grow as grow
@@ -62,7 +63,8 @@ _MODULE_OF = {
     "Embedder": "anyvocab.dynamic.embed",
     "FaissSearch": "anyvocab.dynamic.faiss_search",
     "Found": "anyvocab.dynamic.search",
-    "Generation": "anyvocab.dynamic.generation",
+    "Generated": "anyvocab.dynamic.generate",
+    "Generation": "anyvocab.dynamic.generate",
     "GrowReport": "anyvocab.dynamic.growing",
     "GrownVocabulary": "anyvocab.dynamic.grown",
     "HypernetRows": "anyvocab.dynamic.rows",
@@ -99,6 +101,7 @@ __all__ = [
     "Embedder",
     "FaissSearch",
     "Found",
+    "Generated",
     "Generation",
     "GrowReport",
     "GrownVocabulary",

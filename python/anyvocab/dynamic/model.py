@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
     from anyvocab.dynamic.batch import DynamicBatch
     from anyvocab.dynamic.embed import DynamicInputs, Side
+    from anyvocab.dynamic.generate import Allowed, Generation
     from anyvocab.dynamic.rows import RowMaker
     from anyvocab.dynamic.scoring import PrefixScores
     from anyvocab.hypernet import Hypernet
+    from anyvocab.hypernet.body import Body
     from anyvocab.hypernet.predict import SourceModel
     from anyvocab.tokenizer import Specials, Text
 
@@ -285,18 +287,12 @@ class DynamicModel:
         Args:
             texts: What is scored, at least one.
             prefixes: As many; merged together, as one batch. An empty one is none.
-            boundary: As for :meth:`merge`.
-            specials: As there.
-            window: Tokens the model sees at once; what it was built for, at most 2048, when left
-                out.
-            stride: Tokens that a further window scores; half a window when left out.
-            batch_size: Windows of one forward pass, fewer where the logits would be too large.
-            stops: As for :meth:`merge`.
+            boundary, specials, stops: As for :meth:`merge`.
+            window, stride, batch_size: As for :func:`anyvocab.bits_per_byte`.
 
         Raises:
-            InvalidValue: The model is an encoder, there are more or fewer prefixes than texts,
-                nothing stands before an empty prefix, an option is out of range or a score is not
-                finite.
+            InvalidValue: The model is an encoder, there are not as many prefixes as texts, no id
+                stands before a text, an option is out of range or a score is not finite.
 
         >>> import anyvocab as av
         >>> model = av.DynamicModel.load("pico:code-4k")
@@ -319,6 +315,82 @@ class DynamicModel:
             **stops,
         )
 
+    def generate(
+        self,
+        prompts: Iterable[Text],
+        *,
+        max_new_tokens: int = 128,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        min_p: float | None = None,
+        seed: int = 0,
+        stop: Sequence[bytes | str] = (),
+        new_tokens: Allowed = "none",
+        boundary: Boundary = "pretoken",
+        specials: Specials = "parse",
+        **stops: Unpack[Stops],
+    ) -> Generation:
+        """Return what a causal model writes behind prompts that are merged.
+
+        The prompts are read in one pass, padded on their left; what follows uses a normal cache, by
+        the model's own `generate`. Of its `generation_config`, what counts the ids of a prompt (a
+        repetition penalty) and what draws is off. Without a merge the greedy output is what
+        `generate` gives for the ids.
+
+        Where new tokens may be written the head has a row more for each, and the loop is ours. The
+        mean of rows is a poor guess of an output row; look at what comes.
+
+        Args:
+            prompts: At least one.
+            max_new_tokens: The most tokens that are written behind each.
+            temperature, top_k, top_p, min_p: See :class:`anyvocab.bytelm.Sampler`; 0 is greedy.
+            seed: Of the choices; each prompt draws on its own.
+            stop: Where one of these appears, the text ends before it.
+            new_tokens: Which may be written besides base tokens: `"none"`, those that stand in the
+                text's own `"prompt"`, or in any of the `"batch"`.
+            boundary, specials, stops: As for :meth:`merge`.
+
+        Raises:
+            InvalidValue: The model is an encoder or keeps no cache, a prompt is empty, positions do
+                not suffice, an option is out of range, logits are not finite, or new tokens may be
+                written and the model's head is not linear.
+
+        >>> import anyvocab as av
+        >>> model = av.DynamicModel.load("pico:code-4k")
+        >>> found = model.generate(["import os, sys; import numpy"], max_new_tokens=4, max_merges=2)
+        >>> len(found[0].ids), found[0].data == b"".join(found[0].tokens)
+        (4, True)
+        """
+        from anyvocab.bytelm.sampling import Sampler
+        from anyvocab.dynamic.generate import generate
+
+        return generate(
+            self,
+            prompts,
+            max_new_tokens=max_new_tokens,
+            new_tokens=new_tokens,
+            sampler=Sampler(temperature, top_p, top_k, seed, min_p),
+            stop=stop,
+            boundary=boundary,
+            specials=specials,
+            **stops,
+        )
+
+    @cached_property
+    def body(self) -> Body:
+        """The model without its vocabulary; refused where its head is not linear."""
+        from anyvocab.hypernet.body import Body
+
+        return Body.of(
+            self.network, self._sample_ids(), kind="causal" if self.kind == "causal" else "masked"
+        )
+
+    def _sample_ids(self) -> list[int]:
+        vocabulary = self.tokenizer.tokenizer.vocabulary
+        text = [id for id in range(min(64, len(vocabulary))) if vocabulary.token_bytes(id)]
+        return [*self.first_ids, *text[:6]]
+
     def _check(self) -> None:
         """Refuse a model that reads rows otherwise than ids.
 
@@ -328,9 +400,7 @@ class DynamicModel:
         import numpy as np
         import torch
 
-        vocabulary = self.tokenizer.tokenizer.vocabulary
-        text = [id for id in range(min(64, len(vocabulary))) if vocabulary.token_bytes(id)]
-        ids: NDArray[np.uint32] = np.array([*self.first_ids, *text[:6]], dtype=np.uint32)
+        ids: NDArray[np.uint32] = np.array(self._sample_ids(), dtype=np.uint32)
         device = self._source.rows.input.device
         given = torch.from_numpy(ids.astype(np.int64))[None].to(device)
         mask = torch.ones_like(given)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from anyvocab.dynamic.model import DynamicModel
     from anyvocab.dynamic.stops import Stops
     from anyvocab.dynamic.tokenizer import Boundary
+    from anyvocab.hypernet.rows import Rows
 
 __all__ = ["PrefixScores", "Reader", "check_causal", "evaluating", "score"]
 
@@ -66,7 +67,9 @@ class Reader:
     It stands where :func:`anyvocab.evaluate.scoring.score_windows` wants a model.
 
     Attributes:
-        seconds: How long the rows of the new tokens took.
+        used: Which new tokens stand in the batch, rising numbers from 0, int64[K].
+        rows: Their rows, in that order, K of them; None where there is none.
+        seconds: How long these took.
         device: Where the model is.
     """
 
@@ -76,13 +79,13 @@ class Reader:
         self._model, self._first = model, batch.new_tokens.first_id
         weight = model.network.get_input_embeddings().weight
         self.device = weight.device
-        used = np.unique(batch.ids[batch.ids >= self._first]) - self._first
+        self.used = np.unique(batch.ids[batch.ids >= self._first]).astype(np.int64) - self._first
         self._slots = np.full(len(batch.new_tokens), -1, dtype=np.int64)
-        self._slots[used] = np.arange(len(used))
-        self._rows: Tensor | None = None
-        if len(used):
-            found = model.cache.rows([batch.new_tokens[int(one)] for one in used]).input
-            self._rows = found.to(weight.device, weight.dtype) * model.embedder.reading
+        self._slots[self.used] = np.arange(len(self.used))
+        self.rows: Rows | None = None
+        if len(self.used):
+            found = model.cache.rows([batch.new_tokens[one] for one in self.used.tolist()])
+            self.rows = found.each(lambda one: one.to(weight.device, weight.dtype))
         self.seconds = perf_counter() - start
 
     def embeds(self, ids: NDArray[np.int64]) -> Tensor:
@@ -92,9 +95,10 @@ class Reader:
         fresh = ids >= self._first
         base = np.where(fresh, 0, ids).astype(np.uint32).reshape(-1)
         made = self._model.embedder.rows_of(base).reshape(*ids.shape, -1)
-        if self._rows is not None and fresh.any():
+        if self.rows is not None and fresh.any():
             slots = torch.from_numpy(self._slots[ids[fresh] - self._first]).to(self.device)
-            made[torch.from_numpy(fresh).to(self.device)] = self._rows[slots]
+            read = self.rows.input[slots] * self._model.embedder.reading
+            made[torch.from_numpy(fresh).to(self.device)] = read
         return made
 
     def __call__(self, ids: Tensor) -> Any:

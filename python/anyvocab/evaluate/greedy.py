@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "CACHES",
     "Continuation",
     "Greedy",
     "can_generate",
@@ -31,7 +32,7 @@ BATCH = 16
 PROMPT_BYTES = 160
 NEW_TOKENS = 64
 REPEATS = 3  # a tail that stands there this often is a loop
-_CACHES = ("cache", "past_key_values")  # transformers renamed it; the first that is there is used
+CACHES = ("cache", "past_key_values")  # transformers renamed it; the first that is there is used
 LOOP_BYTES = 32  # and no shorter: `======` and an indentation are none
 
 
@@ -166,7 +167,7 @@ def can_generate(network: Any) -> bool:
         names = inspect.signature(network.forward).parameters
     except (AttributeError, TypeError, ValueError):
         return False
-    return "attention_mask" in names and any(name in names for name in _CACHES)
+    return "attention_mask" in names and any(name in names for name in CACHES)
 
 
 def continue_greedily(
@@ -264,7 +265,7 @@ def _generate(
     )  # (B, T)
     names = inspect.signature(network.forward).parameters
     takes_positions = "position_ids" in names
-    cache = next(name for name in _CACHES if name in names)
+    cache = next(name for name in CACHES if name in names)
     written: list[list[int]] = [[] for _ in rows]
     open_rows = set(range(len(rows)))
     given, past = padded, None
