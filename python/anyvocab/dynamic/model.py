@@ -287,8 +287,12 @@ class DynamicModel:
         Args:
             texts: What is scored, at least one.
             prefixes: As many; merged together, as one batch. An empty one is none.
-            boundary, specials, stops: As for :meth:`merge`.
-            window, stride, batch_size: As for :func:`anyvocab.bits_per_byte`.
+            boundary: As for :meth:`merge`.
+            specials: As there.
+            window: As for :func:`anyvocab.bits_per_byte`.
+            stride: As there.
+            batch_size: As there.
+            stops: As for :meth:`merge`.
 
         Raises:
             InvalidValue: The model is an encoder, there are not as many prefixes as texts, no id
@@ -344,12 +348,17 @@ class DynamicModel:
         Args:
             prompts: At least one.
             max_new_tokens: The most tokens that are written behind each.
-            temperature, top_k, top_p, min_p: See :class:`anyvocab.bytelm.Sampler`; 0 is greedy.
+            temperature: 0 is greedy; as for :meth:`anyvocab.ByteLM.complete`.
+            top_k: As there.
+            top_p: As there.
+            min_p: As there.
             seed: Of the choices; each prompt draws on its own.
             stop: Where one of these appears, the text ends before it.
             new_tokens: Which may be written besides base tokens: `"none"`, those that stand in the
                 text's own `"prompt"`, or in any of the `"batch"`.
-            boundary, specials, stops: As for :meth:`merge`.
+            boundary: As for :meth:`merge`.
+            specials: As there.
+            stops: As there.
 
         Raises:
             InvalidValue: The model is an encoder or keeps no cache, a prompt is empty, positions do
