@@ -20,7 +20,7 @@ from anyvocab.dynamic.scoring import Reader, check_causal, evaluating
 from anyvocab.dynamic.stops import Stops, limits
 from anyvocab.evaluate.bits import check_first_ids
 from anyvocab.evaluate.scoring import score_windows, sizes_of
-from anyvocab.tokenizer import Specials, Text, _bytes
+from anyvocab.tokenizer import Ragged, Specials, Text, _bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -104,6 +104,7 @@ def judge(
     context_share: float = 0.5,
     batch: int = BATCH,
     window: int | None = None,
+    base: Side | None = None,
     progress: Callable[[int, int], None] | None = None,
     **stops: Unpack[Stops],
 ) -> Judgement:
@@ -124,12 +125,14 @@ def judge(
         batch: How many pieces are merged together.
         window: The most base tokens of a piece, with those before it; what the model was built
             for, at most 2048, when left out.
-        progress: Is told how many pieces are done, and of how many.
+        base: The base side of an earlier judgement, of the same texts and options but for the
+            boundary and the stops; it is taken as it is instead of being measured again.
+        progress: Is told how many pieces are done, and of how many; both sides count.
         stops: See :class:`anyvocab.dynamic.Stops`.
 
     Raises:
         InvalidValue: The model is an encoder, there is nothing to score, an option is out of range
-            or a batch cannot be merged that far.
+            a batch cannot be merged that far, or `base` is not of these texts.
 
     >>> import anyvocab as av
     >>> from anyvocab.dynamic.judge import judge
@@ -149,34 +152,42 @@ def judge(
     window, _ = sizes_of(model.network, window, None)
     check_first_ids(model.first_ids, window)
     start = perf_counter()
-    base = model.tokenizer.base_batch(data, boundary=boundary, specials=specials)
+    tokens = model.tokenizer.base_batch(data, boundary=boundary, specials=specials)
     tokenizing = perf_counter() - start
-    pretokens = base.groups
+    pretokens = tokens.groups
     if boundary not in ("pretoken", "superword"):  # the cuts are the same for every boundary
         pretokens = model.tokenizer.base_batch(data, specials=specials).groups
-    pieces = list(_pieces(base, pretokens, data, window - len(model.first_ids), context_share))
-    if not sum(piece.bytes for piece in pieces):
+    pieces = list(_pieces(tokens, pretokens, data, window - len(model.first_ids), context_share))
+    size = sum(piece.bytes for piece in pieces)
+    if not size:
         raise errors.build(
             errors.InvalidValue,
             "no text has a boundary inside, and so none has a context and a byte to score",
             field="texts",
             fix="give longer texts",
         )
-    hits, misses = model.cache.hits, model.cache.misses
-    plain, merged = _Tally(tokenizing), _Tally(tokenizing)
-    if progress is not None:
-        progress(0, len(pieces))
+    if base is not None and (base.scored_bytes != size or len(base.by_text) != len(data)):
+        raise errors.build(
+            errors.InvalidValue,
+            f"it has {base.scored_bytes} scored bytes of {len(base.by_text)} texts; here are "
+            f"{size} of {len(data)}",
+            field="base",
+            fix="leave it out, to have it measured",
+        )
+    parts = [pieces[at : at + batch] for at in range(0, len(pieces), batch)]
+    run = _Run(model, tokens, parts, tokenizing, len(data))
+    count = _Count(progress, len(pieces) * (2 if base is None else 1))
     with evaluating(model.network):
-        for at in range(0, len(pieces), batch):
-            _judge_batch(model, base, pieces[at : at + batch], stops, plain, merged)
-            if progress is not None:
-                progress(min(len(pieces), at + batch), len(pieces))
-    found, asked = model.cache.hits - hits, model.cache.misses - misses
-    asked += found
+        if base is None:
+            base = run(None, count)
+        hits, misses = model.cache.hits, model.cache.misses
+        merged = run(stops, count)
+    found = model.cache.hits - hits
+    asked = found + model.cache.misses - misses
     return Judgement(
-        plain.side(pieces, len(data)),
-        merged.side(pieces, len(data)),
-        1 - merged.context_tokens / plain.context_tokens,
+        base,
+        merged,
+        1 - merged.context_tokens / base.context_tokens,
         found / asked if asked else 0.0,
         len(pieces),
         len(data) - len({piece.text for piece in pieces}),
@@ -236,57 +247,69 @@ def _contexts(base: BaseBatch, pieces: Sequence[_Piece]) -> BaseBatch:
     )
 
 
-class _Tally:
-    """Adds up one setting."""
+class _Count:
+    """Tells how many pieces are done."""
 
-    def __init__(self, tokenizing: float) -> None:
-        self.nats: list[float] = []  # of each piece, in order
-        self.context_tokens = 0
-        self.seconds = {"tokenize": tokenizing, "merge": 0.0, "rows": 0.0, "forward": 0.0}
+    def __init__(self, progress: Callable[[int, int], None] | None, total: int) -> None:
+        self._progress, self._done, self._total = progress, 0, total
+        self(0)
 
-    def side(self, pieces: Sequence[_Piece], texts: int) -> Side:
-        nats: list[list[float]] = [[] for _ in range(texts)]
-        sizes = [0] * texts
-        for piece, one in zip(pieces, self.nats, strict=True):
-            nats[piece.text].append(one)
-            sizes[piece.text] += piece.bytes
+    def __call__(self, more: int) -> None:
+        self._done += more
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """Scores the same pieces in one setting after another."""
+
+    model: DynamicModel
+    tokens: BaseBatch
+    parts: Sequence[Sequence[_Piece]]
+    tokenizing: float
+    texts: int
+
+    def __call__(self, stops: Stops | None, count: _Count) -> Side:
+        """Return how the model does with merged contexts; without stops, with plain ones."""
+        seconds = {"tokenize": self.tokenizing, "merge": 0.0, "rows": 0.0, "forward": 0.0}
+        nats: list[list[float]] = [[] for _ in range(self.texts)]
+        sizes = [0] * self.texts
+        context_tokens = scored = 0
+        first = self.model.first_ids
+        for pieces in self.parts:
+            contexts = _contexts(self.tokens, pieces).after(first)
+            rows, reads = Ragged(contexts.ids, contexts.offsets), self.model.network
+            if stops is not None:
+                start = perf_counter()
+                merged = self.model.tokenizer.merge_base(contexts, **stops)
+                seconds["merge"] += perf_counter() - start
+                rows, reads = merged.rows, Reader(self.model, merged)
+                seconds["rows"] += reads.seconds
+            windows = [
+                (np.concatenate((row, self.tokens.ids[piece.cut : piece.end])), len(row))
+                for row, piece in zip(rows, pieces, strict=True)
+            ]
+            start = perf_counter()
+            scores = score_windows(reads, windows, batch_size=_FORWARD)
+            seconds["forward"] += perf_counter() - start
+            context_tokens += len(rows.ids) - len(pieces) * len(first)
+            for piece, one in zip(pieces, scores, strict=True):
+                nats[piece.text].append(math.fsum(one))
+                sizes[piece.text] += piece.bytes
+                scored += len(one)
+            count(len(pieces))
         return Side(
-            math.fsum(self.nats) / math.log(2) / sum(sizes),
-            self.context_tokens + sum(piece.end - piece.cut for piece in pieces),
-            self.context_tokens,
+            math.fsum(one for of_text in nats for one in of_text) / math.log(2) / sum(sizes),
+            context_tokens + scored,
+            context_tokens,
             sum(sizes),
-            self.seconds,
+            seconds,
             tuple(
-                math.fsum(one) / math.log(2) / size if size else None
-                for one, size in zip(nats, sizes, strict=True)
+                math.fsum(of_text) / math.log(2) / size if size else None
+                for of_text, size in zip(nats, sizes, strict=True)
             ),
         )
-
-
-def _judge_batch(
-    model: DynamicModel,
-    base: BaseBatch,
-    pieces: Sequence[_Piece],
-    stops: Stops,
-    plain: _Tally,
-    merged: _Tally,
-) -> None:
-    contexts = _contexts(base, pieces).after(model.first_ids)
-    start = perf_counter()
-    batch = model.tokenizer.merge_base(contexts, **stops)
-    merged.seconds["merge"] += perf_counter() - start
-    reader = Reader(model, batch)
-    merged.seconds["rows"] += reader.seconds
-    tails = [base.ids[piece.cut : piece.end] for piece in pieces]
-    for tally, reads, rows in ((plain, model.network, batch.base), (merged, reader, batch.rows)):
-        windows = [
-            (np.concatenate((row, tail)), len(row)) for row, tail in zip(rows, tails, strict=True)
-        ]
-        start = perf_counter()
-        scores = score_windows(reads, windows, batch_size=_FORWARD)
-        tally.seconds["forward"] += perf_counter() - start
-        tally.nats += [math.fsum(one) for one in scores]
-        tally.context_tokens += len(rows.ids) - len(pieces) * len(model.first_ids)
 
 
 def _check(context_share: float, batch: int) -> None:
