@@ -216,7 +216,8 @@ def times(case: Case, batch: int, rounds: int, settings: Sequence[dict[str, Any]
             )
             print(
                 f"| {case.model} | {case.rows} | {batch} | {said} "
-                f"| {median(ours, 'reduction'):.1%} | {usual * 1e3:.1f} | {first['all'] * 1e3:.1f} ({first['all'] / usual:.0%}) "
+                f"| {median(ours, 'reduction'):.1%} | {usual * 1e3:.1f} "
+                f"| {first['all'] * 1e3:.1f} ({first['all'] / usual:.0%}) "
                 f"| {later * 1e3:.1f} ({later / usual:.0%}) "
                 f"| {parts_of} + {median(ours, 'forward') * 1e3:.1f} "
                 f"| {found / asked if asked else 0:.0%} | {rounds} |",

@@ -286,7 +286,9 @@ def _write_any(
             logits = torch.cat((logits, more.to(logits.dtype)), dim=1)  # (B, V + K)
         if shape is not None:
             logits = shape(logits)
-        chosen = ids[_choose(logits.masked_fill(barred, -torch.inf), writers, sampler).cpu()]
+        chosen = ids[
+            _choose(logits.masked_fill(barred, -torch.inf), writers, sampler).cpu().numpy()
+        ]
         for writer, id in zip(writers, chosen.tolist(), strict=True):
             writer.push(id)
         if step + 1 == budget or all(writer.finish for writer in writers):
