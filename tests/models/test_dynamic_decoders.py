@@ -136,6 +136,32 @@ def test_behind_merged_prompts_the_cache_and_the_padding_change_nothing(
     assert ids_of(found) == without_cache(absolute, found.prompts, 8, [[], [], []])
 
 
+@pytest.mark.parametrize(("boundary", "transition"), [("pretoken", None), ("superword", 2)])
+def test_the_last_tokens_that_are_kept_never_merge_and_the_others_do(
+    pico: DynamicModel, boundary: av.dynamic.tokenizer.Boundary, transition: int | None
+) -> None:
+    texts = [PROMPTS[0], PROMPTS[2]]
+    batch = pico.merge(texts, boundary=boundary, keep_last=5, transition=transition)
+    free = pico.merge(texts, boundary=boundary, transition=transition)
+    for row, base, whole in zip(batch.rows, batch.base, free.rows, strict=True):
+        assert row[-5:].tolist() == base[-5:].tolist()
+        assert len(whole) < len(row) < len(base)
+    kept = pico.merge(PROMPTS, boundary=boundary, keep_last=1000, transition=transition)
+    assert kept.ids.tolist() == kept.base.ids.tolist()
+    with pytest.raises(errors.InvalidValue, match="keep_last: must be at least 0"):
+        pico.merge(PROMPTS, keep_last=-1)
+
+
+def test_generation_scores_and_judgements_keep_what_merging_keeps(pico: DynamicModel) -> None:
+    lengths = pico.merge(PROMPTS, keep_last=5).lengths().tolist()
+    found = pico.generate(PROMPTS, max_new_tokens=1, keep_last=5)
+    assert found.prompts.lengths().tolist() == lengths
+    scored = pico.score(["x"] * 3, PROMPTS, keep_last=5)
+    assert scored.prefixes.lengths().tolist() == lengths
+    free, kept = judge(pico, [TEXT]), judge(pico, [TEXT], keep_last=5)
+    assert 0 < kept.reduction < free.reduction
+
+
 @pytest.mark.parametrize("new_tokens", ["prompt", "batch"])
 def test_tokens_that_the_prompts_made_are_written_where_they_may_be(
     biased: DynamicModel, new_tokens: av.dynamic.generate.Allowed

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from anyvocab import errors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,3 +68,34 @@ class BaseBatch:
             None if self.spans is None else np.insert(self.spans, places, 0, axis=0),
             None if self.words is None else np.insert(self.words, places, -1),
         )
+
+    def keeping(self, last: int) -> BaseBatch:
+        """Return the batch with the last tokens of every text kept: they never merge.
+
+        What a causal model reads last matters most to what comes next.
+
+        Args:
+            last: How many base tokens of each text.
+
+        Raises:
+            InvalidValue: `last` is negative.
+        """
+        if last < 0:
+            raise errors.build(
+                errors.InvalidValue, f"must be at least 0, got {last}", field="keep_last"
+            )
+        if not last:
+            return self
+        ends = self.offsets[1:].repeat(self.lengths())
+        kept = np.arange(len(self.ids)) >= ends - last
+        # No pretoken has these numbers, and no two neighbours have the same.
+        apart = np.uint32(1 << 31) + np.arange(len(self.ids), dtype=np.uint32)
+        return replace(
+            self,
+            groups=np.where(kept, apart, self.groups),
+            later=None if self.later is None else np.where(kept, apart, self.later),
+        )
+
+    def lengths(self) -> NDArray[np.int64]:
+        """Return the tokens of each text, int64[B]."""
+        return np.diff(self.offsets)

@@ -96,6 +96,7 @@ def generate(
     stop: Sequence[bytes | str],
     boundary: Boundary,
     specials: Specials,
+    keep_last: int,
     **stops: Unpack[Stops],
 ) -> Generation:
     """Return what the model writes: see :meth:`DynamicModel.generate`."""
@@ -104,7 +105,7 @@ def generate(
     check_causal(model)
     ends = to_stops(stop)
     _check(model, max_new_tokens, new_tokens)
-    batch = model.merge(prompts, boundary=boundary, specials=specials, **stops)
+    batch = model.merge(prompts, boundary=boundary, specials=specials, keep_last=keep_last, **stops)
     if not batch.lengths().all():
         raise errors.build(
             errors.InvalidValue,

@@ -101,6 +101,7 @@ def judge(
     *,
     boundary: Boundary = "pretoken",
     specials: Specials = "parse",
+    keep_last: int = 0,
     context_share: float = 0.5,
     batch: int = BATCH,
     window: int | None = None,
@@ -121,6 +122,7 @@ def judge(
         texts: Texts; one that is a single pretoken is left out.
         boundary: What no merge crosses: see :meth:`anyvocab.DynamicTokenizer.merge`.
         specials: As there.
+        keep_last: How many base tokens at the end of each context never merge.
         context_share: The share of a text that is context, between 0 and 1.
         batch: How many pieces are merged together.
         window: The most base tokens of a piece, with those before it; what the model was built
@@ -175,7 +177,7 @@ def judge(
             fix="leave it out, to have it measured",
         )
     parts = [pieces[at : at + batch] for at in range(0, len(pieces), batch)]
-    run = _Run(model, tokens, parts, tokenizing, len(data))
+    run = _Run(model, tokens, parts, keep_last, tokenizing, len(data))
     count = _Count(progress, len(pieces) * (2 if base is None else 1))
     with evaluating(model.network):
         if base is None:
@@ -267,6 +269,7 @@ class _Run:
     model: DynamicModel
     tokens: BaseBatch
     parts: Sequence[Sequence[_Piece]]
+    keep_last: int
     tokenizing: float
     texts: int
 
@@ -278,7 +281,7 @@ class _Run:
         context_tokens = scored = 0
         first = self.model.first_ids
         for pieces in self.parts:
-            contexts = _contexts(self.tokens, pieces).after(first)
+            contexts = _contexts(self.tokens, pieces).keeping(self.keep_last).after(first)
             rows, reads = Ragged(contexts.ids, contexts.offsets), self.model.network
             if stops is not None:
                 start = perf_counter()

@@ -182,6 +182,7 @@ class DynamicModel:
         *,
         boundary: Boundary = "pretoken",
         specials: Specials = "parse",
+        keep_last: int = 0,
         **stops: Unpack[Stops],
     ) -> DynamicBatch:
         """Return the merged tokens of texts, with what the model wants around them.
@@ -190,6 +191,7 @@ class DynamicModel:
             texts: At least one.
             boundary: As for :meth:`anyvocab.DynamicTokenizer.merge`.
             specials: As there.
+            keep_last: How many base tokens at the end of each text never merge.
             stops: See :class:`anyvocab.dynamic.Stops`.
 
         Raises:
@@ -202,7 +204,8 @@ class DynamicModel:
             specials=specials,
             add_special_tokens=self.kind == "encoder",
         )
-        return self.tokenizer.merge_base(base.after(self.first_ids), **stops)
+        kept = base.keeping(keep_last).after(self.first_ids)
+        return self.tokenizer.merge_base(kept, **stops)
 
     def embed(self, batch: DynamicBatch, *, side: Side = "right") -> DynamicInputs:
         """Return a batch as the model takes it; see :class:`anyvocab.dynamic.DynamicInputs`.
@@ -273,6 +276,7 @@ class DynamicModel:
         *,
         boundary: Boundary = "pretoken",
         specials: Specials = "parse",
+        keep_last: int = 0,
         window: int | None = None,
         stride: int | None = None,
         batch_size: int = BATCH,
@@ -289,6 +293,7 @@ class DynamicModel:
             prefixes: As many; merged together, as one batch. An empty one is none.
             boundary: As for :meth:`merge`.
             specials: As there.
+            keep_last: As there.
             window: As for :func:`anyvocab.bits_per_byte`.
             stride: As there.
             batch_size: As there.
@@ -313,6 +318,7 @@ class DynamicModel:
             prefixes,
             boundary=boundary,
             specials=specials,
+            keep_last=keep_last,
             window=window,
             stride=stride,
             batch_size=batch_size,
@@ -333,6 +339,7 @@ class DynamicModel:
         new_tokens: Allowed = "none",
         boundary: Boundary = "pretoken",
         specials: Specials = "parse",
+        keep_last: int = 0,
         **stops: Unpack[Stops],
     ) -> Generation:
         """Return what a causal model writes behind prompts that are merged.
@@ -358,6 +365,7 @@ class DynamicModel:
                 text's own `"prompt"`, or in any of the `"batch"`.
             boundary: As for :meth:`merge`.
             specials: As there.
+            keep_last: As there.
             stops: As there.
 
         Raises:
@@ -383,6 +391,7 @@ class DynamicModel:
             stop=stop,
             boundary=boundary,
             specials=specials,
+            keep_last=keep_last,
             **stops,
         )
 

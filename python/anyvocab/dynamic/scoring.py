@@ -113,6 +113,7 @@ def score(
     *,
     boundary: Boundary = "pretoken",
     specials: Specials = "parse",
+    keep_last: int = 0,
     window: int | None = None,
     stride: int | None = None,
     batch_size: int = BATCH,
@@ -130,7 +131,7 @@ def score(
         )
     window, stride = sizes_of(model.network, window, stride)
     check_first_ids(model.first_ids, window)
-    merged = model.merge(before, boundary=boundary, specials=specials, **stops)
+    merged = model.merge(before, boundary=boundary, specials=specials, keep_last=keep_last, **stops)
     tails = [model.tokenizer.tokenizer.encode(text, specials=specials) for text in data]
     windows: list[tuple[NDArray[np.uint32], int]] = []
     owners: list[int] = []
