@@ -406,15 +406,17 @@ def test_texts_that_nothing_stands_before_are_refused() -> None:
     )
     with pytest.raises(errors.InvalidValue, match="a prompt is empty"):
         model.generate(["x", ""])
-    with pytest.raises(errors.InvalidValue, match="first_ids"):
+    with pytest.raises(errors.InvalidValue, match="a prefix is empty"):
         model.score(["x"], [""])
-    with pytest.raises(errors.InvalidValue, match="first_ids"):
-        judge(model, PROMPTS)
+    assert model.score(["x"], ["a"]).nats[0] > 0
+    assert judge(model, PROMPTS[:1]).base.context_tokens > 0  # the first token is never scored
 
 
 def test_wrong_texts_to_judge_or_score_are_named(pico: DynamicModel) -> None:
     with pytest.raises(errors.InvalidValue, match="context_share: must lie between 0 and 1"):
         judge(pico, PROMPTS, context_share=1)
+    with pytest.raises(errors.InvalidValue, match="window: 2 tokens leave no room"):
+        judge(pico, PROMPTS, window=2)
     with pytest.raises(errors.InvalidValue, match="no text has a boundary inside"):
         judge(pico, ["import", ""])
     with pytest.raises(errors.InvalidValue, match="2 prefixes for 1 texts"):

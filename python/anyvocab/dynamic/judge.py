@@ -18,7 +18,6 @@ from anyvocab import errors
 from anyvocab.dynamic.base import BaseBatch
 from anyvocab.dynamic.scoring import Reader, check_causal, evaluating
 from anyvocab.dynamic.stops import Stops, limits
-from anyvocab.evaluate.bits import check_first_ids
 from anyvocab.evaluate.scoring import score_windows, sizes_of
 from anyvocab.tokenizer import Ragged, Specials, Text, _bytes
 
@@ -152,14 +151,22 @@ def judge(
         raise TypeError("texts must be several texts; for one, give a list of it")
     data = [_bytes(text) for text in texts]
     window, _ = sizes_of(model.network, window, None)
-    check_first_ids(model.first_ids, window)
+    room = window - len(model.first_ids)
+    if room < 2:
+        raise errors.build(
+            errors.InvalidValue,
+            f"{window} tokens leave no room for a context and what is scored behind "
+            f"{len(model.first_ids)} ids that stand before every text",
+            field="window",
+            fix="give a larger one",
+        )
     start = perf_counter()
     tokens = model.tokenizer.base_batch(data, boundary=boundary, specials=specials)
     tokenizing = perf_counter() - start
     pretokens = tokens.groups
     if boundary not in ("pretoken", "superword"):  # the cuts are the same for every boundary
         pretokens = model.tokenizer.base_batch(data, specials=specials).groups
-    pieces = list(_pieces(tokens, pretokens, data, window - len(model.first_ids), context_share))
+    pieces = list(_pieces(tokens, pretokens, data, room, context_share))
     size = sum(piece.bytes for piece in pieces)
     if not size:
         raise errors.build(
@@ -220,19 +227,24 @@ def _pieces(
     first = np.flatnonzero(np.diff(pretokens, prepend=pretokens[:1]))
     for text, whole in enumerate(data):
         start, last = base.offsets[text : text + 2].tolist()
-        edges = first[(first > start) & (first < last)]
+        edges = _between(first, start, last)
         while start < last:
             # Pieces of one length rather than full ones and a short rest.
             most = start + -(-(last - start) // -(-(last - start) // room))
-            ending = edges[(edges > start) & (edges <= most)]
+            ending = _between(edges, start, most + 1)
             end = last if most >= last else int(ending[-1]) if len(ending) else most
-            inside = edges[(edges > start) & (edges < end)]
+            inside = _between(edges, start, end)
             stop = len(whole) if end == last else int(begins[end])
             if len(inside):
                 wanted = begins[start] + share * (stop - begins[start])
                 cut = int(inside[np.abs(begins[inside] - wanted).argmin()])
                 yield _Piece(text, start, cut, end, stop - int(begins[cut]))
             start = end
+
+
+def _between(rising: NDArray[np.int64], low: int, high: int) -> NDArray[np.int64]:
+    """Return the numbers above `low` and below `high`."""
+    return rising[np.searchsorted(rising, low, side="right") : np.searchsorted(rising, high)]
 
 
 def _contexts(base: BaseBatch, pieces: Sequence[_Piece]) -> BaseBatch:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from anyvocab import errors
-from anyvocab.evaluate.bits import check_first_ids
 from anyvocab.evaluate.scoring import BATCH, score_windows, sizes_of, windows_of
 from anyvocab.tokenizer import Specials, Text, _bytes
 
@@ -130,8 +129,14 @@ def score(
             fix="give one for each text; an empty one is none",
         )
     window, stride = sizes_of(model.network, window, stride)
-    check_first_ids(model.first_ids, window)
     merged = model.merge(before, boundary=boundary, specials=specials, keep_last=keep_last, **stops)
+    if not merged.lengths().all():
+        raise errors.build(
+            errors.InvalidValue,
+            "a prefix is empty and no id stands before a text, so its first id cannot be scored",
+            field="prefixes",
+            fix="give it some text, or the model first_ids",
+        )
     tails = [model.tokenizer.tokenizer.encode(text, specials=specials) for text in data]
     windows: list[tuple[NDArray[np.uint32], int]] = []
     owners: list[int] = []
