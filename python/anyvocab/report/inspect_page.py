@@ -73,6 +73,10 @@ def _piece(piece: Piece, number: int) -> str:
         count = len(stands_for)
         title = f"id {piece.id} · {count} byte{'s' * (count != 1)}"
         title += f" · {visible_bytes(spelled.encode())}" if spelled else ""
+        if piece.merged:
+            css += " merged"
+            parts = " | ".join(map(visible_bytes, piece.merged))
+            title += f" · merged from {len(piece.merged)}: [{parts}]"
         if piece.token is not None and piece.token != piece.text:
             title += f" · stands for [{visible_bytes(piece.token)}]"
     shown = text(piece.shown).replace("⏎", '<i class="hid">⏎</i>') if piece.text else "·"

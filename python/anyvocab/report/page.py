@@ -59,9 +59,11 @@ pre { background: var(--panel); border: 1px solid var(--line); border-radius: .5
   padding: .7rem .8rem; font-size: .95rem; line-height: 1.75; white-space: pre-wrap;
   overflow-wrap: anywhere; tab-size: 4; }
 pre span { border-radius: .18rem; padding: .08em 0; box-decoration-break: clone;
-  -webkit-box-decoration-break: clone; }
+  -webkit-box-decoration-break: clone; print-color-adjust: exact;
+  -webkit-print-color-adjust: exact; }
 .t0 { background: var(--t0); } .t1 { background: var(--t1); } .t2 { background: var(--t2); }
 .t3 { background: var(--t3); } .control { background: var(--control); font-weight: 600; }
+.merged { box-shadow: inset 0 -.16em var(--a); }
 .gap { color: var(--soft); text-decoration: underline dotted; } .hid { opacity: .55; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr));
   gap: 1rem; } .pair > div { min-width: 0; }
@@ -91,6 +93,8 @@ svg.tree text { font-size: 12px; } svg.tree text.mono { font-size: 13.5px; fill:
 svg.tree text.strong { font-weight: 600; } svg.tree text.mark { fill: var(--soft); }
 svg.tree .box { fill-opacity: .22; stroke: var(--line); } svg.tree .box.h { fill-opacity: .35; }
 svg.tree .over { fill-opacity: .38; } .joint, .edge { fill: none; stroke: var(--soft); }
+.curve { fill: none; stroke: var(--a); stroke-width: 2.5; stroke-linejoin: round; }
+svg line.edge { stroke: var(--soft); }
 .joint { stroke-opacity: .6; } .edge { stroke-dasharray: 4 3; } td.broad { width: 75%; }
 [hidden] { display: none; } .nowrap { white-space: nowrap; }
 ul.plain { padding: 0; list-style: none; font-size: .9rem; color: var(--soft); }

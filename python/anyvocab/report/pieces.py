@@ -25,6 +25,7 @@ class Piece:
         token: What the token stands for; None for control tokens and for no token.
         spelling: As the tokenizer's file writes it.
         kind: The token's kind; `"gap"` for no token.
+        merged: The base tokens that became this one, as a batch merged them; empty otherwise.
     """
 
     id: int | None
@@ -32,6 +33,7 @@ class Piece:
     token: bytes | None
     spelling: bytes
     kind: str
+    merged: tuple[bytes, ...] = ()
 
     @property
     def shown(self) -> str:

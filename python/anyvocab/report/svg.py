@@ -12,6 +12,7 @@ __all__ = [
     "Mark",
     "bar",
     "columns",
+    "curve",
     "dot",
     "dots",
     "legend",
@@ -254,6 +255,62 @@ def columns(series: Sequence[tuple[str, Sequence[tuple[str, float]]]], *, unit: 
     return (
         f'<svg class="chart" viewBox="0 0 {width} {height}" role="img">'
         f"<title>{text(', '.join(name for name, _ in series))}</title>{''.join(parts)}</svg>"
+    )
+
+
+def curve(
+    points: Sequence[tuple[float, float]],
+    *,
+    unit: str,
+    line: float | None = None,
+    mark: tuple[float, float] | None = None,
+) -> str:
+    """Return a line through points whose heights are shares of 0..1, over an axis from 0.
+
+    Args:
+        points: From left to right.
+        unit: What the axis counts, under it.
+        line: How high a dashed line stands; None for none.
+        mark: Where a dot stands; None for nowhere.
+    """
+    width, height, left, bottom = 720, 270, 46, 50
+    room, high = width - left - 20, height - bottom - 12
+    right = max(points[-1][0], 1.0)
+    top = max(max(share for _, share in points), line or 0.0, mark[1] if mark else 0.0) or 1.0
+
+    def across(value: float) -> float:
+        return left + room * value / right
+
+    def down(share: float) -> float:
+        return 12 + high * (1 - share / top)
+
+    def level(share: float, css: str = "") -> str:
+        y = f"{down(share):.1f}"
+        return f'<line x1="{left}" x2="{width - 20}" y1="{y}" y2="{y}"{css}/>'
+
+    parts = [
+        f'{level(share)}<text x="{left - 6}" y="{down(share) + 4:.1f}" text-anchor="end">'
+        f"{100 * share:g} %</text>"
+        for share in _ticks(0.0, top)
+    ]
+    parts += [
+        f'<text x="{across(value):.1f}" y="{high + 28}" text-anchor="middle">{value:,.10g}</text>'
+        for value in _ticks(0.0, right)
+    ]
+    if line is not None:
+        parts.append(level(line, ' class="edge"'))
+    path = " ".join(f"{across(value):.1f},{down(share):.1f}" for value, share in points)
+    parts.append(f'<polyline class="curve" points="{path}"/>')
+    if mark is not None:
+        x, y = across(mark[0]), down(mark[1])
+        parts.append(f'<circle class="b" cx="{x:.1f}" cy="{y:.1f}" r="6"/>')
+    parts.append(
+        f'<text x="{across(right / 2):.1f}" y="{height - 10}" text-anchor="middle">'
+        f"{text(unit)}</text>"
+    )
+    return (
+        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img">'
+        f"<title>{text(unit)}</title>{''.join(parts)}</svg>"
     )
 
 

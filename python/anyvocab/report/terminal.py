@@ -28,6 +28,7 @@ _STYLES = tuple(f"color(16) on color({n})" for n in (157, 189, 223, 159))
 _STYLES_OF_16 = ("black on green", "black on cyan", "black on yellow")
 _CONTROL = "bold bright_white on magenta"
 _GAP = "dim underline"
+_MERGED = "bold underline"
 
 
 def has_colour(console: Console) -> bool:
@@ -74,7 +75,10 @@ def _style(piece: Piece, number: int, styles: Sequence[str]) -> str:
         return ""
     if piece.id is None:
         return _GAP
-    return _CONTROL if piece.kind == "control" else styles[number % len(styles)]
+    if piece.kind == "control":
+        return _CONTROL
+    style = styles[number % len(styles)]
+    return f"{_MERGED} {style}" if piece.merged else style
 
 
 def print_cut(console: Console, cut: Cut) -> None:
