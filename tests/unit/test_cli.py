@@ -31,7 +31,10 @@ def test_help_names_every_command() -> None:
     done = run("--help")
     assert done.returncode == 0
     assert done.stderr == ""
-    for name in ("demo", "inspect", "doctor", "count", "complete", "score", "infill", "ensemble"):
+    for name in (
+        *("demo", "inspect", "doctor", "count", "complete", "score", "infill", "ensemble"),
+        "dynamic",
+    ):
         assert name in done.stdout
 
 
@@ -49,6 +52,7 @@ def test_help_names_every_command() -> None:
         "score",
         "infill",
         "ensemble",
+        "dynamic",
     ],
 )
 def test_every_command_has_help_and_json(command: str) -> None:

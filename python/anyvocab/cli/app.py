@@ -21,6 +21,7 @@ from anyvocab.cli import (
     count,
     demo,
     doctor,
+    dynamic,
     ensemble,
     hypernet_train,
     infill,
@@ -131,6 +132,7 @@ for _name, _command in (
     ("score", score.command),
     ("infill", infill.command),
     ("ensemble", ensemble.command),
+    ("dynamic", dynamic.command),
 ):
     app.command(_name, no_args_is_help=_name != "demo")(_guard(_command))
 
