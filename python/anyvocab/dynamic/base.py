@@ -28,6 +28,10 @@ class BaseBatch:
         spans: int64[n, 2]: where each token lies in its text, in bytes; None when unknown.
         words: int32[n]: the white-space separated word of each token, -1 for none; None when
             unknown. See :attr:`DynamicBatch.words`.
+        parts: int8[n]: which text of a pair each token is of, 0 or 1; -1 for a token of the
+            template. None where nothing was put together.
+        types: int64[n]: what the tokenizer's template calls its place, a model's
+            `token_type_ids`; None where nothing was put together.
     """
 
     ids: NDArray[np.uint32]
@@ -36,6 +40,8 @@ class BaseBatch:
     later: NDArray[np.uint32] | None = None
     spans: NDArray[np.int64] | None = None
     words: NDArray[np.int32] | None = None
+    parts: NDArray[np.int8] | None = None
+    types: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """Return the number of texts."""
@@ -67,6 +73,8 @@ class BaseBatch:
             None if self.later is None else put(self.later, apart),
             None if self.spans is None else np.insert(self.spans, places, 0, axis=0),
             None if self.words is None else np.insert(self.words, places, -1),
+            None if self.parts is None else np.insert(self.parts, places, -1),
+            None if self.types is None else np.insert(self.types, places, 0),
         )
 
     def keeping(self, last: int) -> BaseBatch:

@@ -118,16 +118,20 @@ class DynamicBatch:
         base: The base tokens.
         starts: int64[m + 1]: token `j` stands for `base.ids[starts[j]:starts[j + 1]]`.
         spans: int64[m, 2]: where each token lies in its text, in bytes; None for a batch that was
-            made from arrays. A special token that the tokenizer added has an empty span.
+            made from arrays. A special token that the tokenizer added has an empty span. For a pair
+            or a list of words it is the place in that text of the pair, or in that word.
         words: int32[m]: the word of each token: how many white-space separated words of its text
             end before its first byte that is no white space; -1 for a token without such a byte,
-            special tokens of a template among them. None for a batch that was made from arrays.
+            special tokens of a template among them. Of a list of words, the number in the list.
+            None for a batch that was made from arrays.
         new_tokens: The tokens that are in no vocabulary.
         merges: What was merged, in order.
         stopped: Why it ended: `"exhausted"`: no pair was left; `"max_merges"`; `"target"`: the
             length that was asked for was reached; `"min_count"`: the pairs left are too rare.
         attainable: How many tokens fewer there are when everything merges that the boundary lets.
         vocabulary: The vocabulary of the base.
+        parts: int8[m]: see :class:`BaseBatch`; a token has the part of its base tokens.
+        types: int64[m]: see :class:`BaseBatch`.
     """
 
     ids: NDArray[np.uint32]
@@ -141,6 +145,8 @@ class DynamicBatch:
     stopped: Stopped
     attainable: int
     vocabulary: Vocabulary
+    parts: NDArray[np.int8] | None = None
+    types: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         """Return the number of texts."""

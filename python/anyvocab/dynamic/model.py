@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
 from anyvocab import errors
 from anyvocab._torch import import_torch
+from anyvocab.dynamic.parts import base_of
 from anyvocab.dynamic.rows import CACHE_BYTES, RowCache, row_maker
 from anyvocab.dynamic.stops import Stops, limits
 from anyvocab.dynamic.tokenizer import Boundary, DynamicTokenizer
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
     from anyvocab.dynamic.batch import DynamicBatch
     from anyvocab.dynamic.embed import DynamicInputs, Side
     from anyvocab.dynamic.generate import Allowed, Generation
+    from anyvocab.dynamic.parts import Reading
     from anyvocab.dynamic.rows import RowMaker
     from anyvocab.dynamic.scoring import PrefixScores
     from anyvocab.hypernet import Hypernet
     from anyvocab.hypernet.body import Body
     from anyvocab.hypernet.predict import SourceModel
-    from anyvocab.tokenizer import Specials, Text
+    from anyvocab.tokenizer import Specials
 
 __all__ = ["BaseRows", "DynamicModel", "DynamicOutput"]
 
@@ -178,7 +180,7 @@ class DynamicModel:
 
     def merge(
         self,
-        texts: Iterable[Text],
+        texts: Iterable[Reading],
         *,
         boundary: Boundary = "pretoken",
         specials: Specials = "parse",
@@ -188,7 +190,8 @@ class DynamicModel:
         """Return the merged tokens of texts, with what the model wants around them.
 
         Args:
-            texts: At least one.
+            texts: At least one: a text; a pair of texts, as a tuple; or the words of a text, as a
+                list. See :func:`anyvocab.dynamic.parts.base_of`.
             boundary: As for :meth:`anyvocab.DynamicTokenizer.merge`.
             specials: As there.
             keep_last: How many base tokens at the end of each text never merge.
@@ -198,7 +201,8 @@ class DynamicModel:
             InvalidValue: As there.
         """
         limits(boundary, **stops)  # what is wrong is said before anything is encoded
-        base = self.tokenizer.base_batch(
+        base = base_of(
+            self.tokenizer,
             texts,
             boundary=boundary,
             specials=specials,
@@ -236,7 +240,15 @@ class DynamicModel:
         }
         if self.kind == "causal" and "position_ids" in self._names:
             found["position_ids"] = inputs.position_ids
+        types = inputs.batch.types
+        if types is not None and "token_type_ids" in self._names and self._types > 1:
+            found["token_type_ids"] = inputs.padded(types, fill=0)
         return found
+
+    @cached_property
+    def _types(self) -> int:
+        """How many kinds of places the model tells apart."""
+        return getattr(self.network.config, "type_vocab_size", None) or 0
 
     @cached_property
     def _names(self) -> frozenset[str]:
@@ -244,7 +256,7 @@ class DynamicModel:
 
     def __call__(
         self,
-        texts: Iterable[Text],
+        texts: Iterable[Reading],
         *,
         boundary: Boundary = "pretoken",
         specials: Specials = "parse",
@@ -255,8 +267,8 @@ class DynamicModel:
         For training, call `model.network(**model.arguments(model.embed(batch)), labels=...)`.
 
         Args:
-            texts: At least one.
-            boundary: As for :meth:`merge`.
+            texts: As for :meth:`merge`.
+            boundary: As there.
             specials: As there.
             stops: As there.
 

@@ -213,6 +213,8 @@ class DynamicTokenizer:
             cast("Stopped", stopped),
             attainable,
             self.tokenizer.vocabulary,
+            None if base.parts is None else base.parts[first],
+            None if base.types is None else base.types[first],
         )
 
 
