@@ -24,7 +24,7 @@ __all__ = ["Layout", "Reading", "base_of"]
 Reading: TypeAlias = Text | tuple[Text, Text] | Sequence[Text]
 """What a model reads: a text, a pair of texts (a tuple), or the words of a text (a list)."""
 
-_TEXT = (str, bytes)
+_TEXT = (str, bytes, bytearray, memoryview)  # the last two are not advertised
 _OWN_WORDS = -2  # the words that the text's own white space makes
 
 
@@ -120,7 +120,7 @@ def base_of(
             texts, boundary=boundary, specials=specials, add_special_tokens=add_special_tokens
         )
     layout = Layout.of(dyn.tokenizer, add_special_tokens=add_special_tokens)
-    parts: list[Text] = []  # of all texts; each row knows its own by their places
+    parts: list[Any] = []  # of all texts; each row knows its own by their places
     rows = [_row(reading, layout, parts) for reading in given]
     flat = dyn.base_batch(parts or [b""], boundary=boundary, specials=specials)
     return _laid_out(flat, rows)
@@ -135,7 +135,7 @@ class _Row:
     is_list: bool
 
 
-def _row(reading: Any, layout: Layout, parts: list[Text]) -> _Row:
+def _row(reading: Any, layout: Layout, parts: list[Any]) -> _Row:
     first = len(parts)
     if isinstance(reading, _TEXT):
         parts.append(reading)
