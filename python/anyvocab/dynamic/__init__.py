@@ -16,6 +16,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from anyvocab.dynamic.adapt import AdaptOptions as AdaptOptions
+    from anyvocab.dynamic.adapt import AdaptReport as AdaptReport
+    from anyvocab.dynamic.adapt import MergeRates as MergeRates
     from anyvocab.dynamic.batch import DynamicBatch as DynamicBatch
     from anyvocab.dynamic.batch import Merge as Merge
     from anyvocab.dynamic.batch import Merges as Merges
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from anyvocab.dynamic.growing import grow as grow
     from anyvocab.dynamic.grown import GrownVocabulary as GrownVocabulary
     from anyvocab.dynamic.judge import Judgement as Judgement
+    from anyvocab.dynamic.labels import LabelledSpan as LabelledSpan
+    from anyvocab.dynamic.labels import TokenLabels as TokenLabels
     from anyvocab.dynamic.large import LargeVocabularyLM as LargeVocabularyLM
     from anyvocab.dynamic.longest import LongestPrefix as LongestPrefix
     from anyvocab.dynamic.lzw import Lzw as Lzw
@@ -49,10 +54,14 @@ if TYPE_CHECKING:
     from anyvocab.dynamic.search import RowSearch as RowSearch
     from anyvocab.dynamic.search import recall as recall
     from anyvocab.dynamic.stops import Stops as Stops
+    from anyvocab.dynamic.task import Examples as Examples
+    from anyvocab.dynamic.task import RateScore as RateScore
     from anyvocab.dynamic.tokenizer import BaseBatch as BaseBatch
     from anyvocab.dynamic.tokenizer import DynamicTokenizer as DynamicTokenizer
 
 _MODULE_OF = {
+    "AdaptOptions": "anyvocab.dynamic.adapt",
+    "AdaptReport": "anyvocab.dynamic.adapt",
     "BaseBatch": "anyvocab.dynamic.tokenizer",
     "BlockedSearch": "anyvocab.dynamic.search",
     "DynamicBatch": "anyvocab.dynamic.batch",
@@ -61,6 +70,7 @@ _MODULE_OF = {
     "DynamicOutput": "anyvocab.dynamic.model",
     "DynamicTokenizer": "anyvocab.dynamic.tokenizer",
     "Embedder": "anyvocab.dynamic.embed",
+    "Examples": "anyvocab.dynamic.task",
     "FaissSearch": "anyvocab.dynamic.faiss_search",
     "Found": "anyvocab.dynamic.search",
     "Generated": "anyvocab.dynamic.generate",
@@ -69,6 +79,7 @@ _MODULE_OF = {
     "GrownVocabulary": "anyvocab.dynamic.grown",
     "HypernetRows": "anyvocab.dynamic.rows",
     "Judgement": "anyvocab.dynamic.judge",
+    "LabelledSpan": "anyvocab.dynamic.labels",
     "LargeVocabularyLM": "anyvocab.dynamic.large",
     "LongestPrefix": "anyvocab.dynamic.longest",
     "Lzw": "anyvocab.dynamic.lzw",
@@ -77,20 +88,25 @@ _MODULE_OF = {
     "LzwEncoder": "anyvocab.dynamic.lzw",
     "MeanRows": "anyvocab.dynamic.rows",
     "Merge": "anyvocab.dynamic.batch",
+    "MergeRates": "anyvocab.dynamic.adapt",
     "Merges": "anyvocab.dynamic.batch",
     "NewTokens": "anyvocab.dynamic.batch",
     "OutputRows": "anyvocab.dynamic.output_rows",
     "PrefixScores": "anyvocab.dynamic.scoring",
+    "RateScore": "anyvocab.dynamic.task",
     "RowCache": "anyvocab.dynamic.rows",
     "RowMaker": "anyvocab.dynamic.rows",
     "RowSearch": "anyvocab.dynamic.search",
     "Step": "anyvocab.dynamic.generation",
     "Stops": "anyvocab.dynamic.stops",
+    "TokenLabels": "anyvocab.dynamic.labels",
     "grow": "anyvocab.dynamic.growing",
     "recall": "anyvocab.dynamic.search",
 }
 
 __all__ = [
+    "AdaptOptions",
+    "AdaptReport",
     "BaseBatch",
     "BlockedSearch",
     "DynamicBatch",
@@ -99,6 +115,7 @@ __all__ = [
     "DynamicOutput",
     "DynamicTokenizer",
     "Embedder",
+    "Examples",
     "FaissSearch",
     "Found",
     "Generated",
@@ -107,6 +124,7 @@ __all__ = [
     "GrownVocabulary",
     "HypernetRows",
     "Judgement",
+    "LabelledSpan",
     "LargeVocabularyLM",
     "LongestPrefix",
     "Lzw",
@@ -115,15 +133,18 @@ __all__ = [
     "LzwEncoder",
     "MeanRows",
     "Merge",
+    "MergeRates",
     "Merges",
     "NewTokens",
     "OutputRows",
     "PrefixScores",
+    "RateScore",
     "RowCache",
     "RowMaker",
     "RowSearch",
     "Step",
     "Stops",
+    "TokenLabels",
     "grow",
     "recall",
 ]

@@ -238,7 +238,8 @@ class DynamicModel:
             "inputs_embeds": inputs.inputs_embeds,
             "attention_mask": inputs.attention_mask,
         }
-        if self.kind == "causal" and "position_ids" in self._names:
+        counted = self.kind == "causal" or inputs.side == "left"
+        if counted and "position_ids" in self._names:
             found["position_ids"] = inputs.position_ids
         types = inputs.batch.types
         if types is not None and "token_type_ids" in self._names and self._types > 1:
@@ -249,6 +250,13 @@ class DynamicModel:
     def _types(self) -> int:
         """How many kinds of places the model tells apart."""
         return getattr(self.network.config, "type_vocab_size", None) or 0
+
+    @cached_property
+    def side(self) -> Side:
+        """Where a call pads shorter texts; see :func:`anyvocab.dynamic.padding.padding_side`."""
+        from anyvocab.dynamic.padding import padding_side
+
+        return padding_side(self.network)
 
     @cached_property
     def _names(self) -> frozenset[str]:
@@ -277,7 +285,8 @@ class DynamicModel:
         """
         import torch
 
-        inputs = self.embed(self.merge(texts, boundary=boundary, specials=specials, **stops))
+        batch = self.merge(texts, boundary=boundary, specials=specials, **stops)
+        inputs = self.embed(batch, side=self.side)
         with torch.no_grad():
             return DynamicOutput(inputs, self.network(**self.arguments(inputs)))
 
