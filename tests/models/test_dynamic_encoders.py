@@ -113,11 +113,11 @@ def test_a_classifier_learns_at_sampled_rates_and_answers_at_all_of_them(train: 
     model = encoder("SequenceClassification")
     before = evaluate(model, sentences(64, seed=9), rates=[0.0])[0]
     lr = {"lora": 1e-2, "full": 3e-3}[train]
-    options = AdaptOptions(train=train, lr=lr, epochs=4, lora_dropout=0.0)
+    options = AdaptOptions(train=train, lr=lr, epochs=5, batch_size=16, lora_dropout=0.0)
     rows = model.network.get_input_embeddings().weight.clone()
     report = adapt(model, sentences(256, seed=1), options)
     assert np.mean(report.losses[-4:]) < 0.5 * np.mean(report.losses[:4])
-    assert len(set(report.rates)) == len(report.rates) == 4 * 8
+    assert len(set(report.rates)) == len(report.rates) == 5 * 16
     assert (rows == model.network.get_input_embeddings().weight).all()
     scores = evaluate(model, sentences(64, seed=9), rates=[0.0, 0.5, 1.0])
     assert min(score.accuracy for score in scores) > 0.9 > before.accuracy
@@ -127,7 +127,8 @@ def test_a_classifier_learns_at_sampled_rates_and_answers_at_all_of_them(train: 
 def test_a_classifier_of_words_learns_and_no_label_is_lost_by_merging() -> None:
     pytest.importorskip("peft", reason="peft is missing")
     model = encoder("TokenClassification", labels=3)
-    options = AdaptOptions(lr=1e-2, epochs=3, rates=MergeRates("uniform"), lora_dropout=0.0)
+    rates = MergeRates("uniform")
+    options = AdaptOptions(lr=1e-2, epochs=4, batch_size=16, rates=rates, lora_dropout=0.0)
     report = adapt(model, tagged(192, seed=2), options)
     assert np.mean(report.losses[-4:]) < 0.5 * np.mean(report.losses[:4])
     for score in evaluate(model, tagged(48, seed=8), rates=[0.0, 0.5, 1.0]):
