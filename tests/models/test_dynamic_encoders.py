@@ -56,21 +56,18 @@ def encoder(kind: str, *, labels: int = 2, seed: int = 0) -> av.DynamicModel:
 
 
 def sentences(number: int, seed: int) -> Examples:
-    """Texts whose class is whether `hello` is in them."""
+    """Texts of two classes, each with words of its own and one that both have."""
     draws = np.random.default_rng(seed)
-    rows = [draws.choice(WORDS[1:], size=5).tolist() for _ in range(number)]
     classes = draws.integers(2, size=number).tolist()
-    for row, one in zip(rows, classes, strict=True):
-        if one:
-            row[int(draws.integers(5))] = "hello"
-    return Examples([" ".join(row) for row in rows], classes)
+    words = [draws.choice([*WORDS[3 * one : 3 * one + 3], "far"], size=5) for one in classes]
+    return Examples([" ".join(row) for row in words], classes)
 
 
 def tagged(number: int, seed: int) -> Examples:
-    """Lists of words whose classes are those of the words."""
+    """Lists of words whose classes are those of the words; the last has none."""
     draws = np.random.default_rng(seed)
     rows = [draws.integers(len(WORDS), size=5).tolist() for _ in range(number)]
-    labels = [[IGNORED if word == 5 else word % 3 for word in row] for row in rows]
+    labels = [[IGNORED if word == 5 else word // 2 for word in row] for row in rows]
     return Examples([[WORDS[word] for word in row] for row in rows], labels)
 
 
@@ -113,14 +110,14 @@ def test_a_classifier_learns_at_sampled_rates_and_answers_at_all_of_them(train: 
     model = encoder("SequenceClassification")
     before = evaluate(model, sentences(64, seed=9), rates=[0.0])[0]
     lr = {"lora": 1e-2, "full": 3e-3}[train]
-    options = AdaptOptions(train=train, lr=lr, epochs=5, batch_size=16, lora_dropout=0.0)
+    options = AdaptOptions(train=train, lr=lr, epochs=3, batch_size=16, lora_dropout=0.0)
     rows = model.network.get_input_embeddings().weight.clone()
-    report = adapt(model, sentences(256, seed=1), options)
+    report = adapt(model, sentences(192, seed=1), options)
     assert np.mean(report.losses[-4:]) < 0.5 * np.mean(report.losses[:4])
-    assert len(set(report.rates)) == len(report.rates) == 5 * 16
+    assert len(set(report.rates)) == len(report.rates) == 3 * 12
     assert (rows == model.network.get_input_embeddings().weight).all()
     scores = evaluate(model, sentences(64, seed=9), rates=[0.0, 0.5, 1.0])
-    assert min(score.accuracy for score in scores) > 0.9 > before.accuracy
+    assert min(score.accuracy for score in scores) > 0.8 > before.accuracy  # chance: 0.5
     assert scores[0].reduction == 0 < scores[1].reduction < scores[2].reduction
 
 
@@ -132,8 +129,8 @@ def test_a_classifier_of_words_learns_and_no_label_is_lost_by_merging() -> None:
     report = adapt(model, tagged(192, seed=2), options)
     assert np.mean(report.losses[-4:]) < 0.5 * np.mean(report.losses[:4])
     for score in evaluate(model, tagged(48, seed=8), rates=[0.0, 0.5, 1.0]):
-        assert score.accuracy > 0.95
-        assert score.macro_f1 > 0.95
+        assert score.accuracy > 0.8  # chance: 0.4
+        assert score.macro_f1 > 0.8
 
 
 def test_a_word_without_a_token_is_a_wrong_answer() -> None:
