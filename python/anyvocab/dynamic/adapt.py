@@ -84,7 +84,9 @@ class MergeRates:
 class AdaptOptions:
     """How a classifier is trained.
 
-    The matrix of input embeddings is never trained: rows of new tokens are made from it.
+    The matrix of input embeddings is never trained: rows of new tokens are made from it. A model
+    that is trained whole is best loaded in float32, as it is by default: in a shorter type small
+    steps vanish.
 
     Attributes:
         rates: How much each batch merges.
@@ -248,8 +250,7 @@ def _seeded(model: DynamicModel, seed: int) -> Iterator[None]:
     import torch
 
     device = model.network.get_input_embeddings().weight.device
-    others = [] if device.type == "cpu" else [device]
-    with torch.random.fork_rng(others, device_type="cuda" if not others else device.type):
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
 

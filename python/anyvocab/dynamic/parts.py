@@ -65,8 +65,8 @@ class Layout:
                 a pair and of its types holds without them, too, as in `tokenizers`.
 
         >>> import anyvocab as av
-        >>> [piece.ids for piece in Layout.of(av.Tokenizer.load("pico:code-4k")).pair]
-        [(), ()]
+        >>> [(piece.ids, piece.part) for piece in Layout.of(av.Tokenizer.load("pico:code-4k")).pair]
+        [((4091,), -1), ((), 0), ((4091,), -1), ((), 1)]
         """
         found = _flat(json.loads(tokenizer.components())["post_processor"])
         found = [one for one in found if one["type"] != "ByteLevel"]

@@ -210,29 +210,29 @@ def _score(
         base, left = base + len(batch.base.ids), left + len(batch.ids)
         with torch.no_grad():
             logits, labels = logits_and_labels(model, batch, part.labels)
-            loss += float(
-                functional.cross_entropy(logits, labels, reduction="sum", ignore_index=IGNORED)
-            )
+            lost = functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
+        loss += float(lost)
         counted += int((labels != IGNORED).sum())
         best = logits.argmax(dim=-1).cpu().numpy()
         if of_tokens:
-            best = np.concatenate(word_values(batch, best, [len(one) for one in part.labels]))
-            labels = np.array([label for one in part.labels for label in one], dtype=np.int64)
-        truth.append(np.asarray(labels.cpu() if torch.is_tensor(labels) else labels))
-        said.append(best)
+            said += word_values(batch, best, [len(one) for one in part.labels])
+            truth += [np.asarray(one, dtype=np.int64) for one in part.labels]
+        else:
+            said.append(best)
+            truth.append(labels.cpu().numpy())
     seconds = time.perf_counter() - begun
     wanted, found = np.concatenate(truth), np.concatenate(said)
     has_label = wanted != IGNORED
     accuracy, f1 = _agreement(wanted[has_label], found[has_label])
     return RateScore(
-        rate,
-        1 - left / base if base else 0.0,
-        base,
-        accuracy,
-        f1,
-        loss / counted if counted else 0.0,
-        seconds,
-        merging,
+        rate=float(rate),
+        reduction=1 - left / base if base else 0.0,
+        base_tokens=base,
+        accuracy=accuracy,
+        macro_f1=f1,
+        loss=loss / counted if counted else 0.0,
+        seconds=seconds,
+        merge_seconds=merging,
     )
 
 
