@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from anyvocab.dynamic.adapt import AdaptOptions as AdaptOptions
     from anyvocab.dynamic.adapt import AdaptReport as AdaptReport
     from anyvocab.dynamic.adapt import MergeRates as MergeRates
+    from anyvocab.dynamic.base import BaseBatch as BaseBatch
     from anyvocab.dynamic.batch import DynamicBatch as DynamicBatch
     from anyvocab.dynamic.batch import Merge as Merge
     from anyvocab.dynamic.batch import Merges as Merges
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
     from anyvocab.dynamic.embed import Embedder as Embedder
     from anyvocab.dynamic.faiss_search import FaissSearch as FaissSearch
     from anyvocab.dynamic.generate import Generated as Generated
-    from anyvocab.dynamic.generate import Generation as Generation
-    from anyvocab.dynamic.generation import Step as Step
+    from anyvocab.dynamic.generate import GeneratedBatch as GeneratedBatch
     from anyvocab.dynamic.growing import GrowReport as GrowReport
     from anyvocab.dynamic.growing import grow as grow
     from anyvocab.dynamic.grown import GrownVocabulary as GrownVocabulary
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from anyvocab.dynamic.labels import LabelledSpan as LabelledSpan
     from anyvocab.dynamic.labels import TokenLabels as TokenLabels
     from anyvocab.dynamic.large import LargeVocabularyLM as LargeVocabularyLM
+    from anyvocab.dynamic.large_steps import Generation as Generation
+    from anyvocab.dynamic.large_steps import Step as Step
     from anyvocab.dynamic.longest import LongestPrefix as LongestPrefix
     from anyvocab.dynamic.lzw import Lzw as Lzw
     from anyvocab.dynamic.lzw import LzwCodes as LzwCodes
@@ -56,13 +58,12 @@ if TYPE_CHECKING:
     from anyvocab.dynamic.stops import Stops as Stops
     from anyvocab.dynamic.task import Examples as Examples
     from anyvocab.dynamic.task import RateScore as RateScore
-    from anyvocab.dynamic.tokenizer import BaseBatch as BaseBatch
     from anyvocab.dynamic.tokenizer import DynamicTokenizer as DynamicTokenizer
 
 _MODULE_OF = {
     "AdaptOptions": "anyvocab.dynamic.adapt",
     "AdaptReport": "anyvocab.dynamic.adapt",
-    "BaseBatch": "anyvocab.dynamic.tokenizer",
+    "BaseBatch": "anyvocab.dynamic.base",
     "BlockedSearch": "anyvocab.dynamic.search",
     "DynamicBatch": "anyvocab.dynamic.batch",
     "DynamicInputs": "anyvocab.dynamic.embed",
@@ -74,7 +75,8 @@ _MODULE_OF = {
     "FaissSearch": "anyvocab.dynamic.faiss_search",
     "Found": "anyvocab.dynamic.search",
     "Generated": "anyvocab.dynamic.generate",
-    "Generation": "anyvocab.dynamic.generate",
+    "GeneratedBatch": "anyvocab.dynamic.generate",
+    "Generation": "anyvocab.dynamic.large_steps",
     "GrowReport": "anyvocab.dynamic.growing",
     "GrownVocabulary": "anyvocab.dynamic.grown",
     "HypernetRows": "anyvocab.dynamic.rows",
@@ -97,7 +99,7 @@ _MODULE_OF = {
     "RowCache": "anyvocab.dynamic.rows",
     "RowMaker": "anyvocab.dynamic.rows",
     "RowSearch": "anyvocab.dynamic.search",
-    "Step": "anyvocab.dynamic.generation",
+    "Step": "anyvocab.dynamic.large_steps",
     "Stops": "anyvocab.dynamic.stops",
     "TokenLabels": "anyvocab.dynamic.labels",
     "grow": "anyvocab.dynamic.growing",
@@ -119,6 +121,7 @@ __all__ = [
     "FaissSearch",
     "Found",
     "Generated",
+    "GeneratedBatch",
     "Generation",
     "GrowReport",
     "GrownVocabulary",

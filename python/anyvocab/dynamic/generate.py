@@ -1,4 +1,4 @@
-"""Generation behind merged prompts: one prefill of fewer tokens, then an ordinary KV cache.
+"""GeneratedBatch behind merged prompts: one prefill of fewer tokens, then an ordinary KV cache.
 
 Source: dynamic prefill is that of Feher et al. 2024, arXiv:2411.18553; that a model may also write
 the tokens which its prompt made, with rows of their own in its head, is after zip2zip,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from anyvocab.dynamic.tokenizer import Boundary
     from anyvocab.tokenizer import Specials, Text
 
-__all__ = ["Allowed", "Generated", "Generation", "generate"]
+__all__ = ["Allowed", "Generated", "GeneratedBatch", "generate"]
 
 Allowed = Literal["none", "prompt", "batch"]
 """Which new tokens a text may be written with: those in its own prompt, in any of the batch."""
@@ -65,7 +65,7 @@ class Generated:
 
 
 @dataclass(frozen=True, eq=False)
-class Generation:
+class GeneratedBatch:
     """What a model wrote behind every prompt of a batch; item `i` is that of prompt `i`.
 
     Attributes:
@@ -98,7 +98,7 @@ def generate(
     specials: Specials,
     keep_last: int,
     **stops: Unpack[Stops],
-) -> Generation:
+) -> GeneratedBatch:
     """Return what the model writes: see :meth:`DynamicModel.generate`."""
     import torch
 
@@ -125,7 +125,7 @@ def generate(
             _write_base(model, inputs, writers, sampler, max_new_tokens, last)
         else:
             _write_any(model, inputs, writers, sampler, max_new_tokens, new_tokens)
-    return Generation(tuple(writer.done() for writer in writers), batch)
+    return GeneratedBatch(tuple(writer.done() for writer in writers), batch)
 
 
 class _Writer:

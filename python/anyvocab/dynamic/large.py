@@ -14,8 +14,8 @@ from anyvocab import errors
 from anyvocab._torch import import_torch
 from anyvocab.bytelm.sampling import Sampler
 from anyvocab.dynamic.cached import CachedBody
-from anyvocab.dynamic.generation import Chooser, Finish, Generation, Step
 from anyvocab.dynamic.grown import GrownVocabulary
+from anyvocab.dynamic.large_steps import Chooser, Finish, Generation, Step
 from anyvocab.dynamic.longest import LongestPrefix
 from anyvocab.dynamic.output_rows import OutputRows
 from anyvocab.dynamic.search import BlockedSearch, RowSearch

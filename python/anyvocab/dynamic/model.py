@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Unpack
 
 from anyvocab import errors
 from anyvocab._torch import import_torch
@@ -15,28 +15,22 @@ from anyvocab.dynamic.parts import base_of
 from anyvocab.dynamic.rows import CACHE_BYTES, RowCache, row_maker
 from anyvocab.dynamic.stops import Stops, limits
 from anyvocab.dynamic.tokenizer import Boundary, DynamicTokenizer
+from anyvocab.dynamic.wrapped import base_rows_of, check_reading, kind_of, source_of
 from anyvocab.evaluate.scoring import BATCH
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from anyvocab.dynamic.batch import DynamicBatch
     from anyvocab.dynamic.embed import DynamicInputs, Side
-    from anyvocab.dynamic.generate import Allowed, Generation
+    from anyvocab.dynamic.generate import Allowed, GeneratedBatch
     from anyvocab.dynamic.parts import Reading
     from anyvocab.dynamic.rows import RowMaker
     from anyvocab.dynamic.scoring import PrefixScores
+    from anyvocab.dynamic.wrapped import BaseRows
     from anyvocab.hypernet import Hypernet
     from anyvocab.hypernet.body import Body
-    from anyvocab.hypernet.predict import SourceModel
-    from anyvocab.tokenizer import Specials
+    from anyvocab.tokenizer import Specials, Text
 
-__all__ = ["BaseRows", "DynamicModel", "DynamicOutput"]
-
-BaseRows = Literal["source", "predicted"]
-# Ids and rows go through the same products: what is apart is rounding of the model's own type.
-_TOLERANCE = 2e-2
+__all__ = ["DynamicModel", "DynamicOutput"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,10 +112,10 @@ class DynamicModel:
         from anyvocab.evaluate.models import first_ids_of
 
         self.network, self.tokenizer = network, DynamicTokenizer(tokenizer)
-        self.kind = _kind(network)
-        self._source = _source_of(network, self.tokenizer)
+        self.kind = kind_of(network)
+        self._source = source_of(network, self.tokenizer)
         maker = row_maker(rows, self._source, model=model, language=language)
-        base = _base(base_rows, maker, self._source)
+        base = base_rows_of(base_rows, maker, self._source)
         weight = self._source.rows.input
         self.cache = RowCache(
             maker, max_bytes=cache_bytes, device=weight.device, dtype=weight.dtype
@@ -131,7 +125,7 @@ class DynamicModel:
         if first_ids is None:
             first_ids = first_ids_of(self.tokenizer.tokenizer)[0] if self.kind == "causal" else ()
         self.first_ids = tuple(int(id) for id in first_ids)
-        self._check()
+        check_reading(network, self._sample_ids())
 
     @classmethod
     def load(
@@ -362,7 +356,7 @@ class DynamicModel:
         specials: Specials = "parse",
         keep_last: int = 0,
         **stops: Unpack[Stops],
-    ) -> Generation:
+    ) -> GeneratedBatch:
         """Return what a causal model writes behind prompts that are merged.
 
         The prompts are read in one pass, padded on their left; what follows uses a normal cache, by
@@ -429,112 +423,3 @@ class DynamicModel:
         vocabulary = self.tokenizer.tokenizer.vocabulary
         text = [id for id in range(min(64, len(vocabulary))) if vocabulary.token_bytes(id)]
         return [*self.first_ids, *text[:6]]
-
-    def _check(self) -> None:
-        """Refuse a model that reads rows otherwise than ids.
-
-        Raises:
-            InvalidValue: What it computes is apart by more than rounding.
-        """
-        import numpy as np
-        import torch
-
-        ids: NDArray[np.uint32] = np.array(self._sample_ids(), dtype=np.uint32)
-        device = self._source.rows.input.device
-        given = torch.from_numpy(ids.astype(np.int64))[None].to(device)
-        mask = torch.ones_like(given)
-        training = self.network.training
-        self.network.eval()
-        try:
-            with torch.no_grad():
-                plain = self.network(input_ids=given, attention_mask=mask)[0].double()
-                rows = self._table_rows(ids)[None]
-                found = self.network(inputs_embeds=rows, attention_mask=mask)[0].double()
-        finally:
-            self.network.train(training)
-        apart = float((plain - found).abs().max())
-        if not apart <= _TOLERANCE * float(plain.abs().max()):
-            raise errors.build(
-                errors.InvalidValue,
-                f"{type(self.network).__name__} computes from inputs_embeds what is up to "
-                f"{apart:.3g} from what it computes from ids",
-                field="model",
-                fix="it needs the ids elsewhere, too, and cannot read tokens that have none",
-            )
-
-    def _table_rows(self, ids: NDArray[np.uint32]) -> Any:
-        import torch
-
-        table = self.network.get_input_embeddings()
-        return table(torch.from_numpy(ids.astype("int64")).to(table.weight.device))
-
-
-def _kind(network: Any) -> Literal["causal", "encoder"]:
-    from anyvocab.evaluate.models import model_kind
-
-    config = network.config.to_dict()
-    config["architectures"] = [type(network).__name__]
-    kind = model_kind(config)
-    if kind == "encoder-decoder":
-        raise errors.build(
-            errors.InvalidValue,
-            f"{type(network).__name__} is an encoder-decoder",
-            field="model",
-            fix="give a causal or a masked model, or a classifier",
-        )
-    return kind
-
-
-def _source_of(network: Any, tokenizer: DynamicTokenizer) -> SourceModel:
-    """Return a model's tokenizer and matrices, which are not copied."""
-    from anyvocab.hypernet.predict import SourceModel
-    from anyvocab.hypernet.rows import SourceRows
-
-    reads = network.get_input_embeddings()
-    if getattr(reads, "weight", None) is None:
-        raise errors.build(
-            errors.InvalidValue,
-            f"{type(network).__name__} has no single matrix of input embeddings",
-            field="model",
-            fix="give a text model whose get_input_embeddings() is a torch.nn.Embedding",
-        )
-    writes = network.get_output_embeddings()
-    untied = writes is not None and writes.weight is not reads.weight
-    bias = getattr(writes, "bias", None)
-    rows = SourceRows(
-        reads.weight.detach(),
-        writes.weight.detach() if untied else None,
-        None if bias is None else bias.detach(),
-    )
-    needed = len(tokenizer.tokenizer.vocabulary)
-    if needed > len(rows):
-        raise errors.build(
-            errors.InvalidValue,
-            f"the tokenizer has {needed} ids and the model rows for {len(rows)}",
-            field="tokenizer",
-            fix="give the model's own tokenizer",
-        )
-    return SourceModel(tokenizer.tokenizer, rows)
-
-
-def _base(chosen: str, maker: RowMaker, source: SourceModel) -> Any:
-    """Return predicted rows of all base tokens, (V, D); None for the model's own."""
-    import torch
-
-    if chosen not in get_args(BaseRows):
-        raise errors.build(
-            errors.InvalidValue,
-            f"{chosen!r} is no choice",
-            field="base_rows",
-            fix=" or ".join(f'"{one}"' for one in get_args(BaseRows)),
-        )
-    if chosen == "source":
-        return None
-    from anyvocab.hypernet.predict import text_ids
-    from anyvocab.transplant.identity import token_table
-
-    ids, table = text_ids(source.tokenizer), token_table(source.tokenizer.vocabulary)
-    made = source.rows.input.clone()  # what has no bytes keeps its row
-    found = maker([table[id] or b"" for id in ids.tolist()]).input
-    made[torch.from_numpy(ids).to(made.device)] = found.to(made.device, made.dtype)
-    return made
