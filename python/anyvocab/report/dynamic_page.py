@@ -27,6 +27,8 @@ STEPS = {
     "forward": "the model",
 }
 
+_OPEN = 2  # texts that are shown without a click
+
 
 def dynamic_page(
     name: str,
@@ -128,17 +130,20 @@ def _cards(survey: Survey, judged: Judged | None) -> list[str]:
 
 
 def _cuts(cuts: Mapping[str, tuple[Cut, Cut]]) -> str:
-    blocks = []
+    blocks: list[str] = []
     for name, (before, after) in cuts.items():
         if not before.pieces:
             continue
-        if len(cuts) > 1:
-            blocks.append(f"<h3>{text(name)}</h3>")
         sides = "".join(
             f'<div><p class="soft">{label}: {_count(cut.tokens, "token")}</p>{cut_html(cut)}</div>'
             for label, cut in (("before", before), ("after", after))
         )
-        blocks.append(f'<div class="pair">{sides}</div>')
+        pair, title = f'<div class="pair">{sides}</div>', text(name)
+        if len(blocks) < _OPEN:
+            heading = f"<h3>{title}</h3>" if len(cuts) > 1 else ""
+            blocks.append(heading + pair)
+        else:  # the numbers below must not be pages away
+            blocks.append(f"<details><summary>{title}</summary>{pair}</details>")
     if not blocks:
         return ""
     note = (
