@@ -1,4 +1,4 @@
-"""GeneratedBatch behind merged prompts: one prefill of fewer tokens, then an ordinary KV cache.
+"""Generation behind merged prompts: one prefill of fewer tokens, then an ordinary KV cache.
 
 Source: dynamic prefill is that of Feher et al. 2024, arXiv:2411.18553; that a model may also write
 the tokens which its prompt made, with rows of their own in its head, is after zip2zip,
