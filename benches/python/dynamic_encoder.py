@@ -14,7 +14,7 @@ tokens are the mean of their pieces. Training and held-out stretches are of diff
 books. A run checks that no label is lost, and that without a merge nothing is shorter.
 
     python benches/python/dynamic_encoder.py                          # small, three seeds
-    python benches/python/dynamic_encoder.py --encoder FOLDER --seeds 1 --train 1000 --held-out 200
+    python benches/python/dynamic_encoder.py --encoder FOLDER --seeds 1 --train 960 --held-out 192
 """
 
 from __future__ import annotations
@@ -235,9 +235,9 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--train", type=int, default=3200, help="stretches to train on")
-    parser.add_argument("--held-out", type=int, default=800)
+    parser.add_argument("--held-out", type=int, default=640)
     parser.add_argument(
-        "--steps", type=int, default=500, help="of the small encoder's first training"
+        "--steps", type=int, default=300, help="of the small encoder's first training"
     )
     parser.add_argument("--epochs", type=int, default=1, help="of training with adapters")
     parser.add_argument("--lr", type=float, default=1e-3, help="of training with adapters")
