@@ -116,6 +116,19 @@ def test_training_goes_on_for_one_tokenizer_and_its_model(tmp_path: Path) -> Non
     assert av.bits_per_byte(tmp_path / "new", [TEXT]).bits_per_byte > 0
 
 
+def test_a_network_says_what_was_trained_before_it(tmp_path: Path) -> None:
+    fit(MODEL_NAME, iter(TEXTS), tmp_path / "a", options=options(steps=2))
+    fit(MODEL_NAME, iter(TEXTS), tmp_path / "b", options=options(steps=1), start=tmp_path / "a")
+    fit(MODEL_NAME, iter(TEXTS), tmp_path / "c", options=options(steps=1), start=tmp_path / "b")
+    first = av.Hypernet.load(tmp_path / "a").card
+    last = av.Hypernet.load(tmp_path / "c").card
+    assert "before" not in first.trained
+    assert last.trained["steps"] == 1
+    assert last.trained["before"]["steps"] == 3
+    assert last.trained["before"]["bits_per_byte"] == first.measured[0]["bits_per_byte"]
+    assert "before that, from nothing: 3 steps" in (tmp_path / "c" / "README.md").read_text()
+
+
 def test_a_network_of_another_model_is_no_beginning(tmp_path: Path) -> None:
     fit(MODEL_NAME, iter(TEXTS), tmp_path / "hyper", options=options(steps=1))
     with pytest.raises(InvalidValue, match="vocabulary"):

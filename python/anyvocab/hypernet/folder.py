@@ -12,7 +12,7 @@ import logging
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-    from anyvocab.hypernet.fit import Trainer
 
 __all__ = [
     "ENTRIES",
@@ -40,7 +39,6 @@ __all__ = [
     "identity",
     "load_network",
     "read_card",
-    "save_fitted",
     "save_network",
     "shipped",
 ]
@@ -442,43 +440,3 @@ def _check_finite(name: str, tensor: Tensor, path: Path, *, strict: bool) -> Non
             file=str(path),
             fix="take an earlier checkpoint, or copy the folder again",
         )
-
-
-def save_fitted(trainer: Trainer, folder: str | os.PathLike[str], *, model: str) -> Path:
-    """Write what a trainer has made, in place of what its folder held before.
-
-    All ranks of a run call this together; the leading one writes.
-
-    Args:
-        trainer: The trainer.
-        folder: Where to.
-        model: What the model is called.
-    """
-    from anyvocab.hypernet.network import ResidualHypernet
-    from anyvocab.hypernet.sharding import whole
-    from anyvocab.transplant.files import vocabulary_digest
-
-    progress = trainer.progress
-    network = ResidualHypernet(trainer.config)
-    network.load_state_dict(
-        {name: whole(one) for name, one in trainer.network.state_dict().items()}
-    )
-    if not trainer.world.leads:
-        return Path(folder)
-    trained = {
-        "corpus": {part.name: len(part.data) for part in trainer.texts.parts},
-        "options": json.loads(json.dumps(asdict(trainer.options), default=str)),
-        "seconds": round(progress.seconds, 1),
-        "steps": progress.step,
-        "tokens": progress.tokens,
-    }
-    card = Card(
-        "residual",
-        trainer.config.to_dict(),
-        model,
-        vocabulary_digest(trainer.tokenizer.vocabulary),
-        len(trainer.body.rows),
-        trained,
-        tuple(asdict(one) for one in trainer.log.measured),
-    )
-    return save_network(network, card, folder, existing="replace")

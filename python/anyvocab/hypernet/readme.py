@@ -26,6 +26,7 @@ def readme(card: Card) -> str:
         f"- kind: {card.kind}",
         f"- rows of the source: {card.rows:,}",
     ]
+    before = card.trained.get("before")
     if card.trained:
         parts = ", ".join(
             f"{part} ({size:,} bytes)" for part, size in card.trained.get("corpus", {}).items()
@@ -35,11 +36,17 @@ def readme(card: Card) -> str:
             f"{card.trained.get('tokens', 0):,} targets, "
             f"{card.trained.get('seconds', 0):,} seconds, on {parts or 'a corpus'}"
         )
+        if before:
+            lines.append(
+                f"- before that, from nothing: {before['steps']:,} steps, {before['tokens']:,} "
+                f"targets, {before['seconds']:,} seconds"
+            )
     else:
         lines.append("- not trained: it predicts the mean of a token's pieces")
     numbers = [one for one in card.measured if "bits_per_byte" in one]
     if numbers:
         first, last = numbers[0]["bits_per_byte"], numbers[-1]["bits_per_byte"]
+        first = (before or {}).get("bits_per_byte", first)
         lines.append(
             f"- held-out text under sampled tokenizers: {first:.4f} bits per byte before training, "
             f"{last:.4f} after"

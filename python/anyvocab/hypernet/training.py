@@ -15,6 +15,7 @@ from anyvocab.evaluate.models import find_folder, model_kind, open_model
 
 if TYPE_CHECKING:
     from anyvocab.evaluate.models import LoadedModel
+    from anyvocab.hypernet import Hypernet
     from anyvocab.hypernet.batches import Controls
     from anyvocab.hypernet.body import Body
     from anyvocab.hypernet.data import Texts
@@ -123,8 +124,8 @@ def open_body(
     return opened, Body.of(opened.network, ids, kind=kind), controls
 
 
-def _begun(start: str | os.PathLike[str], opened: LoadedModel) -> Any:
-    """Return the network of a hypernetwork to begin with.
+def _begun(start: str | os.PathLike[str], opened: LoadedModel) -> Hypernet:
+    """Return a hypernetwork to begin with.
 
     Raises:
         InvalidValue: It was made for another vocabulary, or is of the released graph, which is
@@ -143,7 +144,7 @@ def _begun(start: str | os.PathLike[str], opened: LoadedModel) -> Any:
             file=os.fsdecode(start),
             fix="begin with one that `anyvocab hypernet train` made",
         )
-    return found.network
+    return found
 
 
 def _around(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -210,7 +211,7 @@ def fit(
     import_torch()
     from anyvocab.hypernet.data import Texts
     from anyvocab.hypernet.fit import Trainer
-    from anyvocab.hypernet.folder import save_fitted
+    from anyvocab.hypernet.fitted import save_fitted
     from anyvocab.hypernet.options import FitOptions
     from anyvocab.hypernet.parallel import World
     from anyvocab.tokenizer import Tokenizer
@@ -223,7 +224,7 @@ def fit(
     if body.rows.input.device.type == "cpu" and hasattr(opened.network, "set_attn_implementation"):
         # On a CPU the fused kernel's backward pass is several times slower on short windows.
         opened.network.set_attn_implementation("eager")
-    network = None if start is None else _begun(start, opened)
+    begun = None if start is None else _begun(start, opened)
     read = Texts.read(corpus, field=field, seed=chosen.seed) if texts is None else texts
     trainer = Trainer(
         body,
@@ -234,7 +235,7 @@ def fit(
         folder=folder,
         threads=threads,
         target=wanted,
-        network=network,
+        network=None if begun is None else begun.network,
         world=world,
     )
     trainer.run(watch)
@@ -242,7 +243,8 @@ def fit(
         trainer.save_backbone(folder / MODEL)
         if trainer.world.leads:
             opened.tokenizer.save(folder / MODEL, existing="replace")
-    save_fitted(trainer, folder, model=opened.name)
+    start_card = None if begun is None else begun.card
+    save_fitted(trainer, folder, model=opened.name, start=start_card)
     return FitReport(
         folder,
         trainer.progress.step,
