@@ -10,6 +10,11 @@ tokenizer. `closed` is the share of the way from the mean to the ceiling. Nothin
 tied matrices stay tied.
 
     python benches/python/hypernet_quality.py code-4k=runs/4k code-2k=runs/2k --seeds 0 1
+
+A story model of ANYVOCAB_FIXTURES is named by its folder's name. What its hypernetwork may be
+trained on, by `anyvocab hypernet train`, is what `--story-corpus FILE` writes.
+
+    python benches/python/hypernet_quality.py stories260K=runs/stories --targets bpe-2048 gpt2
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from calibration import FIXTURES, code_texts, shuffled
+from calibration import FIXTURES, code_texts, shuffled, story_texts
 from tokenizers import Tokenizer as HfTokenizer
 from tokenizers import decoders, models, pre_tokenizers
 
@@ -80,9 +85,16 @@ def target_of(name: str, model: str, texts: list[str], folder: Path) -> Any:
     return place
 
 
+def material(model: str) -> tuple[list[str], list[str], str]:
+    """Return texts to learn from, held-out ones and the model's place: pico, or a story model."""
+    if model.startswith("code-"):
+        return *code_texts(), f"pico:{model}"
+    return *story_texts(), str(FIXTURES / "models" / model)
+
+
 def measure(model: str, hypernet: str, target: str, seed: int) -> dict[str, Any]:
     """Return bits per byte by method."""
-    train, held = code_texts()
+    train, held, place = material(model)
     learn = [text.encode() for text in shuffled(train, f"learn/{seed}", LEARN_CHARS)]
     strategies = dict(PLAIN)
     for name, anchor in (("hypernet", "auto"), ("hard", "hard"), ("none", "none")):
@@ -94,7 +106,7 @@ def measure(model: str, hypernet: str, target: str, seed: int) -> dict[str, Any]
     with tempfile.TemporaryDirectory() as folder:
         made = target_of(target, model, shuffled(train, f"target/{seed}", 3_000_000), Path(folder))
         found = av.compare_strategies(
-            f"pico:{model}",
+            place,
             made,
             strategies=strategies,
             corpus=learn,
@@ -131,12 +143,16 @@ def table(results: dict[tuple[str, str], list[dict[str, Any]]]) -> str:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("hypernets", nargs="+", metavar="MODEL=FOLDER", help="code-4k=runs/4k")
+    parser.add_argument("--story-corpus", type=Path, help="write what story models learn from")
+    parser.add_argument("hypernets", nargs="*", metavar="MODEL=FOLDER", help="code-4k=runs/4k")
     parser.add_argument("--targets", nargs="+", default=TARGETS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path, help="append every number to this file")
     given = parser.parse_args()
+    if given.story_corpus is not None:
+        given.story_corpus.write_text("\n\n".join(story_texts()[0]), encoding="utf-8")
+        return
     torch.set_num_threads(given.threads)
     results: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for pair in given.hypernets:
