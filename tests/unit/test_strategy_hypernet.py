@@ -259,6 +259,20 @@ def test_anchors_are_chosen_side_by_side_by_what_the_model_says(tmp_path: Path) 
     assert any("copied" in note and "output" in note for note in notes)
 
 
+def test_sides_that_fit_only_together_are_found(tmp_path: Path) -> None:
+    case = Case(tmp_path, weights="drawn")
+
+    def score(plan: Plan) -> float:  # one side alone is worse than none
+        sides = [predicted_rows(plan, side) > 0 for side in SIDES]
+        copied = [bool((plan.side(side).origin == Origin.COPIED).any()) for side in SIDES]
+        return {0: 2.0, 1: 3.0, 2: 1.0}[
+            sum(s and not c for s, c in zip(sides, copied, strict=True))
+        ]
+
+    chosen, _ = decide(case, score)
+    assert "hard" not in {one.anchor for one in chosen.values()}
+
+
 def test_among_equals_copies_win(tmp_path: Path) -> None:
     chosen, _ = decide(Case(tmp_path), lambda plan: 1.0)
     assert {one.anchor for one in chosen.values()} == {"hard"}

@@ -1,9 +1,9 @@
-"""Deciding on evidence what a strategy leaves open, one side after the other."""
+"""Deciding on evidence what a strategy leaves open, both sides together and then each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from anyvocab.transplant.build import build
 from anyvocab.transplant.plan import SIDES, Plan, Side
@@ -28,8 +28,8 @@ def settle(
 ) -> tuple[dict[Side, Strategy], tuple[str, ...]]:
     """Return strategies with nothing left to decide, and why, in words.
 
-    The input side is decided first, with the plainest output; then the output side. Among equals
-    the plainest wins.
+    Where both sides are open, what suits them together is tried first; from the best of that the
+    input side is decided, then the output side. Among equals the plainest wins.
 
     Args:
         context: What is known.
@@ -61,26 +61,55 @@ def settle(
         chosen["output"] = chosen["input"]
     if score is None:
         return chosen, tuple(notes)
-    known: dict[tuple[int, ...], float] = {}
+    tries = _Tries(context, chosen, open_, score, controls=controls, rows=rows, tied=tied)
     place = dict.fromkeys(open_, 0)
+    counts = {len(variants) for variants in open_.values()}
+    if len(open_) > 1 and len(counts) == 1:
+        # Sides that fit each other: what is best on one may show only with the other changed, too.
+        together = [tries.bits(dict.fromkeys(open_, at)) for at in range(counts.pop())]
+        place = dict.fromkeys(open_, together.index(min(together)))
     for side, variants in open_.items():
-        for at, variant in enumerate(variants):
-            context.progress(f"shared tokens, {side}", at, len(variants))
-            tried = {**chosen, side: variant}
-            if tied:
-                tried["output"] = variant
-            where = tuple((place | {side: at}).values())
-            if where not in known:
-                plan = build(context, strategies=tried, controls=controls, rows=rows, tied=tied)
-                known[where] = score(plan)
-        bits = [known[tuple((place | {side: at}).values())] for at in range(len(variants))]
+        bits = [tries.bits({**place, side: at}) for at in range(len(variants))]
         place[side] = bits.index(min(bits))
-        chosen[side] = variants[place[side]]
-        if tied:
-            chosen["output"] = chosen["input"]
         told = ", ".join(
             f"{variant} {found:.4f}" for variant, found in zip(variants, bits, strict=True)
         )
         name = "shared tokens" if tied else f"shared tokens, {side}"
         notes.append(f"{name}: {variants[place[side]]}, by bits per byte: {told}")
-    return chosen, tuple(notes)
+    return tries.at(place), tuple(notes)
+
+
+class _Tries:
+    """Bits per byte of choices, each tried once."""
+
+    def __init__(
+        self,
+        context: Context,
+        chosen: Mapping[Side, Strategy],
+        variants: Mapping[Side, tuple[Strategy, ...]],
+        score: Callable[[Plan], float],
+        **layout: Any,
+    ) -> None:
+        self._context, self._chosen, self._variants = context, chosen, variants
+        self._score, self._layout = score, layout
+        self._known: dict[tuple[int, ...], float] = {}
+        sizes = [len(one) for one in variants.values()]
+        self._most = sum(sizes) + (max(sizes) - len(sizes) if len(sizes) > 1 else 0)
+
+    def at(self, place: Mapping[Side, int]) -> dict[Side, Strategy]:
+        """Return the strategies of a choice."""
+        found = dict(self._chosen)
+        for side, at in place.items():
+            found[side] = self._variants[side][at]
+        if self._layout["tied"]:
+            found["output"] = found["input"]
+        return found
+
+    def bits(self, place: Mapping[Side, int]) -> float:
+        """Return the bits per byte of a choice."""
+        where = tuple(place[side] for side in self._variants)
+        if where not in self._known:
+            self._context.progress("shared tokens", len(self._known), self._most)
+            plan = build(self._context, strategies=self.at(place), **self._layout)
+            self._known[where] = self._score(plan)
+        return self._known[where]
