@@ -145,7 +145,7 @@ def test_what_cannot_be_scored_is_named(tokenizer: av.Tokenizer) -> None:
         "window: must be at least 2": lambda: score(window=1),
         "stride: must be 1..15": lambda: score(stride=16),
         "batch_size: must be": lambda: score(batch_size=0),
-        "100 logits, none for id 260": lambda: score(Uniform(100)),
+        "100 logits, none for id 120": lambda: score(Uniform(100)),
         "the score is nan": lambda: score(Uniform(fill=math.nan)),
     }.items():
         with pytest.raises(av.InvalidValue, match=words):
