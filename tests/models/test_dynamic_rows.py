@@ -12,6 +12,8 @@ from transformers import (
     BertForMaskedLM,
     GPT2Config,
     GPT2LMHeadModel,
+    RobertaConfig,
+    RobertaForMaskedLM,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -272,6 +274,27 @@ def test_a_text_beyond_the_models_positions_is_refused_until_it_is_merged() -> N
     with pytest.raises(errors.InvalidValue, match="positions for 64"):
         model([long], max_merges=0)
     assert len(model([long], boundary="word").batch.ids) < 64
+
+
+def test_positions_that_a_model_keeps_for_padding_are_not_promised() -> None:
+    torch.manual_seed(0)
+    config = RobertaConfig(
+        vocab_size=len(av.Tokenizer.load("pico:code-2k").vocabulary), hidden_size=16,
+        num_hidden_layers=1, num_attention_heads=1, intermediate_size=16,
+        max_position_embeddings=34, pad_token_id=1,
+    )  # fmt: skip
+    model = DynamicModel(RobertaForMaskedLM(config).eval(), "pico:code-2k", rows="mean")
+    base = model.tokenizer.base_batch(["x = 1; " * 20])
+    for length in (32, 33):
+        batch = model.tokenizer.merge_arrays(
+            base.ids[:length], [0, length], np.arange(length), max_merges=0
+        )
+        if length == 32:
+            inputs = model.embed(batch)
+            model.network(**model.arguments(inputs))
+        else:
+            with pytest.raises(errors.InvalidValue, match="positions for 32"):
+                model.embed(batch)
 
 
 def test_models_that_cannot_read_rows_are_refused_by_name() -> None:

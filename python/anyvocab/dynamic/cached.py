@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from anyvocab import errors
 from anyvocab._torch import import_torch
+from anyvocab.dynamic.wrapped import positions_of
+from anyvocab.evaluate.greedy import CACHES
 
 if TYPE_CHECKING:
     from anyvocab.hypernet.rows import SourceRows
 
 __all__ = ["CachedBody"]
 
-_CACHES: Final = ("cache", "past_key_values", "cache_params")  # by release and architecture
+_CACHES: Final = (*CACHES, "cache_params")  # a recurrent model's is a state
 
 
 class CachedBody:
@@ -44,7 +46,7 @@ class CachedBody:
         self.rows: SourceRows = self._body.rows
         self.scale: float = self._body.scale
         self.cap: float | None = self._body.cap
-        self.positions = _positions(network)
+        self.positions = positions_of(network)
 
     def states(self, embedded: Any) -> Any:
         """Return the final states of rows of the input matrix, (n, D) to (n, D); no cache."""
@@ -79,11 +81,3 @@ def _cache_name(network: Any) -> str:
             fix="give a causal language model of transformers that does",
         )
     return found
-
-
-def _positions(network: Any) -> int | None:
-    """Return how many positions a model was built for; None where it does not say."""
-    config = getattr(network, "config", None)
-    config = getattr(config, "text_config", config)
-    named = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions"))
-    return next((one for one in named if isinstance(one, int) and one > 0), None)

@@ -17,7 +17,8 @@ import numpy as np
 from anyvocab import errors
 from anyvocab.bytelm.context import first_stop, to_stops
 from anyvocab.bytelm.sampling import Sampler
-from anyvocab.dynamic.scoring import Reader, check_causal, evaluating
+from anyvocab.dynamic.scoring import Reader, check_causal
+from anyvocab.dynamic.wrapped import evaluating, positions_of
 from anyvocab.evaluate.greedy import CACHES, can_generate
 
 if TYPE_CHECKING:
@@ -346,7 +347,7 @@ def _check(model: DynamicModel, max_new_tokens: int, new_tokens: str) -> None:
 
 
 def _check_room(model: DynamicModel, batch: DynamicBatch, max_new_tokens: int) -> None:
-    most = getattr(model.network.config, "max_position_embeddings", None)
+    most = positions_of(model.network)
     longest = int(batch.lengths().max())
     if most and longest + max_new_tokens - 1 > most:  # the last token is not read
         raise errors.build(

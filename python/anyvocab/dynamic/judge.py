@@ -16,8 +16,9 @@ import numpy as np
 
 from anyvocab import errors
 from anyvocab.dynamic.base import BaseBatch
-from anyvocab.dynamic.scoring import Reader, check_causal, evaluating
+from anyvocab.dynamic.scoring import Reader, check_causal
 from anyvocab.dynamic.stops import Stops, limits
+from anyvocab.dynamic.wrapped import evaluating
 from anyvocab.evaluate.scoring import score_windows, sizes_of
 from anyvocab.tokenizer import Ragged, Specials, Text, _bytes
 

@@ -15,7 +15,7 @@ from anyvocab.dynamic.parts import base_of
 from anyvocab.dynamic.rows import CACHE_BYTES, RowCache, row_maker
 from anyvocab.dynamic.stops import Stops, limits
 from anyvocab.dynamic.tokenizer import Boundary, DynamicTokenizer
-from anyvocab.dynamic.wrapped import base_rows_of, check_reading, kind_of, source_of
+from anyvocab.dynamic.wrapped import base_rows_of, check_reading, kind_of, positions_of, source_of
 from anyvocab.evaluate.scoring import BATCH
 
 if TYPE_CHECKING:
@@ -216,8 +216,8 @@ class DynamicModel:
             InvalidValue: The batch has no tokens, or more in a text than the model has positions.
         """
         longest = int(batch.lengths().max(initial=0))
-        most = getattr(self.network.config, "max_position_embeddings", None)
-        if most and longest > most:
+        most = positions_of(self.network)
+        if most is not None and longest > most:
             raise errors.build(
                 errors.InvalidValue,
                 f"a text has {longest} tokens, and the model has positions for {most}",

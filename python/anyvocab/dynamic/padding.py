@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, get_args
 
 from anyvocab import errors
+from anyvocab.dynamic.wrapped import evaluating
 
 if TYPE_CHECKING:
     from anyvocab.dynamic.embed import Side
@@ -36,18 +37,13 @@ def padding_side(network: Any) -> Side:
         return "right"
     weight = network.get_input_embeddings().weight
     ids = torch.arange(_LONG, device=weight.device) + (len(weight) - _LONG) // 2
-    training = network.training
-    network.eval()
-    try:
-        with torch.no_grad():
-            rows = network.get_input_embeddings()(ids)  # as a lookup gives them, scaled or not
-            alone = _logits(network, rows[None, :_SHORT], None, "right")
-            for side in ("right", "left"):
-                padded = _logits(network, rows, _SHORT, side)
-                if float((padded - alone).abs().max()) <= _TOLERANCE * float(alone.abs().max()):
-                    return side
-    finally:
-        network.train(training)
+    with torch.no_grad(), evaluating(network):
+        rows = network.get_input_embeddings()(ids)  # as a lookup gives them, scaled or not
+        alone = _logits(network, rows[None, :_SHORT], None, "right")
+        for side in ("right", "left"):
+            padded = _logits(network, rows, _SHORT, side)
+            if float((padded - alone).abs().max()) <= _TOLERANCE * float(alone.abs().max()):
+                return side
     raise errors.build(
         errors.InvalidValue,
         f"{type(network).__name__} gives another answer when its text is padded, on the "

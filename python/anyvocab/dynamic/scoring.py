@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Unpack
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 
 from anyvocab import errors
+from anyvocab.dynamic.wrapped import evaluating
 from anyvocab.evaluate.scoring import BATCH, score_windows, sizes_of, windows_of
 from anyvocab.tokenizer import Specials, Text, _bytes
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from anyvocab.dynamic.tokenizer import Boundary
     from anyvocab.hypernet.rows import Rows
 
-__all__ = ["PrefixScores", "Reader", "check_causal", "evaluating", "score"]
+__all__ = ["PrefixScores", "Reader", "check_causal", "score"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,17 +181,6 @@ def check_causal(model: DynamicModel) -> None:
             field="model",
             fix="load it with AutoModelForCausalLM",
         )
-
-
-@contextmanager
-def evaluating(network: Any) -> Iterator[None]:
-    """Let a model evaluate, without dropout; afterwards it does what it did."""
-    training = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(training)
 
 
 def _several(field: str, texts: Iterable[Text]) -> Sequence[bytes]:

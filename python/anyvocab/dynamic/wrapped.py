@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from anyvocab import errors
@@ -12,7 +13,15 @@ if TYPE_CHECKING:
     from anyvocab.dynamic.tokenizer import DynamicTokenizer
     from anyvocab.hypernet.predict import SourceModel
 
-__all__ = ["BaseRows", "base_rows_of", "check_reading", "kind_of", "source_of"]
+__all__ = [
+    "BaseRows",
+    "base_rows_of",
+    "check_reading",
+    "evaluating",
+    "kind_of",
+    "positions_of",
+    "source_of",
+]
 
 BaseRows = Literal["source", "predicted"]
 # Ids and rows go through the same products: what is apart is rounding of the model's own type.
@@ -118,14 +127,9 @@ def check_reading(network: Any, ids: Sequence[int]) -> None:
     table = network.get_input_embeddings()
     given = torch.tensor([list(ids)], device=table.weight.device)
     mask = torch.ones_like(given)
-    training = network.training
-    network.eval()
-    try:
-        with torch.no_grad():
-            plain = network(input_ids=given, attention_mask=mask)[0].double()
-            found = network(inputs_embeds=table(given), attention_mask=mask)[0].double()
-    finally:
-        network.train(training)
+    with torch.no_grad(), evaluating(network):
+        plain = network(input_ids=given, attention_mask=mask)[0].double()
+        found = network(inputs_embeds=table(given), attention_mask=mask)[0].double()
     apart = float((plain - found).abs().max())
     if not apart <= _TOLERANCE * float(plain.abs().max()):
         raise errors.build(
@@ -135,3 +139,29 @@ def check_reading(network: Any, ids: Sequence[int]) -> None:
             field="model",
             fix="it needs the ids elsewhere, too, and cannot read tokens that have none",
         )
+
+
+def positions_of(network: Any) -> int | None:
+    """Return how many tokens of a text a model has positions for; None where it does not say.
+
+    RoBERTa and its like count positions from the one behind their padding's, and so have fewer than
+    their configuration says.
+    """
+    config = getattr(network, "config", None)
+    config = getattr(config, "text_config", config)
+    named = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions"))
+    most = next((one for one in named if isinstance(one, int) and one > 0), None)
+    embeddings = getattr(getattr(network, "base_model", None), "embeddings", None)
+    padding = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
+    return most if most is None or padding is None else most - padding - 1
+
+
+@contextmanager
+def evaluating(network: Any) -> Iterator[None]:
+    """Let a model evaluate, without dropout; afterwards it does what it did."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)
