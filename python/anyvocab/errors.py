@@ -6,6 +6,7 @@ weights and outputs, which the core never sees. All of them can be pickled.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 try:
@@ -46,6 +47,7 @@ __all__ = [
     "VerificationFailed",
     "WeightsFormatError",
     "build",
+    "check_choice",
     "missing_extra",
 ]
 
@@ -111,6 +113,21 @@ def build(
     error.field = field
     error.fix = fix
     return error
+
+
+def check_choice(field: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse a value that is none of the choices.
+
+    Raises:
+        InvalidValue: It is none; the choices are the fix.
+    """
+    if value not in choices:
+        raise build(
+            InvalidValue,
+            f"{value!r} is no choice",
+            field=field,
+            fix=" or ".join(f'"{one}"' for one in choices),
+        )
 
 
 def missing_extra(

@@ -58,7 +58,7 @@ class MergeRates:
     high: float = 1.0
 
     def __post_init__(self) -> None:
-        _choose("kind", self.kind, ("normal", "uniform", "fixed"))
+        errors.check_choice("kind", self.kind, ("normal", "uniform", "fixed"))
         if not 0 <= self.low <= self.high <= 1 or not 0 <= self.mean <= 1:
             raise errors.build(
                 errors.InvalidValue,
@@ -120,7 +120,7 @@ class AdaptOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _choose("train", self.train, get_args(Trained))
+        errors.check_choice("train", self.train, get_args(Trained))
         for name in ("epochs", "batch_size", "lora_rank"):
             if getattr(self, name) < 1:
                 raise errors.build(
@@ -335,13 +335,3 @@ def _merge_adapters(network: Any) -> None:
         setattr(network.get_submodule(above), last, module.get_base_layer())
     if hasattr(network, "peft_config"):
         del network.peft_config
-
-
-def _choose(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise errors.build(
-            errors.InvalidValue,
-            f"{value!r} is no choice",
-            field=name,
-            fix=" or ".join(f'"{one}"' for one in choices),
-        )

@@ -119,10 +119,7 @@ class Embedder:
         """
         import torch
 
-        if side not in get_args(Side):
-            raise errors.build(
-                errors.InvalidValue, f"{side!r} is no choice", field="side", fix="left or right"
-            )
+        errors.check_choice("side", side, get_args(Side))
         lengths = batch.lengths()
         columns = int(lengths.max(initial=0))
         if not columns:

@@ -330,13 +330,7 @@ def _check(model: DynamicModel, max_new_tokens: int, new_tokens: str) -> None:
             f"must be at least 1, got {max_new_tokens}",
             field="max_new_tokens",
         )
-    if new_tokens not in get_args(Allowed):
-        raise errors.build(
-            errors.InvalidValue,
-            f"{new_tokens!r} is no choice",
-            field="new_tokens",
-            fix=" or ".join(f'"{one}"' for one in get_args(Allowed)),
-        )
+    errors.check_choice("new_tokens", new_tokens, get_args(Allowed))
     if not can_generate(model.network):
         raise errors.build(
             errors.InvalidValue,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Literal, NamedTuple, TypedDict
+from typing import Literal, NamedTuple, TypedDict, get_args
 
 from anyvocab import errors
 
@@ -87,13 +87,7 @@ def limits(
     target = _target(reduction, attainable, target_length)
     _at_least(0, max_merges=max_merges)
     _at_least(1, min_count=min_count, max_token_bytes=max_token_bytes)
-    if unreached not in ("raise", "keep"):
-        raise errors.build(
-            errors.InvalidValue,
-            f"{unreached!r} is no choice",
-            field="unreached",
-            fix='use "raise" or "keep"',
-        )
+    errors.check_choice("unreached", unreached, get_args(Unreached))
     return Limits(
         begins,
         _NO_LIMIT if max_merges is None else max_merges,

@@ -93,13 +93,7 @@ def base_rows_of(chosen: str, maker: RowMaker, source: SourceModel) -> Any:
     """
     import torch
 
-    if chosen not in get_args(BaseRows):
-        raise errors.build(
-            errors.InvalidValue,
-            f"{chosen!r} is no choice",
-            field="base_rows",
-            fix=" or ".join(f'"{one}"' for one in get_args(BaseRows)),
-        )
+    errors.check_choice("base_rows", chosen, get_args(BaseRows))
     if chosen == "source":
         return None
     from anyvocab.hypernet.predict import text_ids

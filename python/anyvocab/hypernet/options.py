@@ -21,16 +21,6 @@ Switch = Literal["on", "off"]
 BACKBONE_RATES = {"frozen": 0.0, "lora": 1e-4, "full": 3e-6}
 
 
-def _choose(name: str, value: str, choices: Any) -> None:
-    if value not in get_args(choices):
-        raise errors.build(
-            errors.InvalidValue,
-            f"{value!r} is no choice",
-            field=name,
-            fix=", ".join(get_args(choices)),
-        )
-
-
 @dataclass(frozen=True)
 class NetworkOptions:
     """The network's shape; what is None follows the model.
@@ -55,7 +45,9 @@ class NetworkOptions:
     sides: Sides = "keep"
 
     def __post_init__(self) -> None:
-        _choose("sides", self.sides, Sides)  # the network's own config judges the rest
+        errors.check_choice(
+            "sides", self.sides, get_args(Sides)
+        )  # the network's own config judges the rest
 
 
 @dataclass(frozen=True)
@@ -178,7 +170,7 @@ class FitOptions:
             ("parallel", Parallel),
             ("compile", Switch),
         ):
-            _choose(name, getattr(self, name), choices)
+            errors.check_choice(name, getattr(self, name), get_args(choices))
         if self.texts % self.accumulate:
             raise errors.build(
                 errors.InvalidValue,
