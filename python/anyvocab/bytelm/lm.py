@@ -46,6 +46,8 @@ class ByteLM(ByteModel):
       conditionals do not multiply to `log_mass`.
     - `marginal`: summed over all covers (Vieira et al., arXiv:2412.03719). Contexts with small
       shares of the mass are not evaluated (see `eps`); `missing_mass` bounds what they could add.
+      Canonical ones always are, within the budget and unless `reencoded` would name the tokenizer:
+      no text is lost, and its mass is at least that of the canonical covers.
       The bound grows with the text: every byte makes the mass of the whole smaller, and nothing is
       known of what a context left out would have made of it.
 

@@ -1,7 +1,11 @@
 //! The contexts of the marginal law that were not looked at: their weight bounds what they could add.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
+use rustc_hash::FxHashSet;
+
+use super::guide::Guide;
 use super::log_add;
 use super::model::{CoverModel, Law};
 use super::node::Node;
@@ -36,6 +40,8 @@ pub(super) struct Frontier {
     evaluated: usize,
     /// The log mass of the prefixes before this one, by length, as far as it was known when the next byte came.
     totals: Vec<f64>,
+    /// Which contexts are canonical, where there is an exact answer.
+    guide: Option<Box<Guide>>,
 }
 
 #[allow(clippy::cast_precision_loss)] // lengths of texts are far below 2^53
@@ -49,11 +55,19 @@ fn weight(node: &Arc<Node>) -> f64 {
 
 impl Frontier {
     pub(super) fn new(root: Arc<Node>) -> Self {
-        Self { nodes: vec![root], lost: f64::NEG_INFINITY, evaluated: 0, totals: Vec::new() }
+        Self { nodes: vec![root], lost: f64::NEG_INFINITY, evaluated: 0, totals: Vec::new(), guide: None }
+    }
+
+    /// Begins to tell canonical contexts from others.
+    pub(super) fn follow(&mut self, model: &CoverModel, first: bool) {
+        self.guide = model.guide.as_ref().map(|model| Box::new(Guide::new(model, first)));
     }
 
     /// Takes note of the mass of a prefix before its next byte is read.
-    pub(super) fn note(&mut self, model: &CoverModel, alive: &[Alive]) {
+    pub(super) fn note(&mut self, model: &CoverModel, alive: &[Alive], next: u8) {
+        if let Some(guide) = &mut self.guide {
+            guide.push(next);
+        }
         let here = self.totals.len();
         let known = self.known(model, alive, here);
         self.totals.push(known);
@@ -97,7 +111,8 @@ impl Frontier {
     /// The weightiest ones, if what they leave is no more than the law lets be missing. Where that would take more of them
     /// than the budget has, the ones that are likely to matter: their weight, less what the text so far has cost per
     /// byte since, against the mass of the prefix. Weights alone do not tell: every byte makes the mass smaller, so old
-    /// contexts outweigh new ones however little they have to say.
+    /// contexts outweigh new ones however little they have to say. Canonical contexts come first, whatever they weigh: the
+    /// mass is never below that of the canonical covers, and a text that has one is never lost.
     pub(super) fn choose(&mut self, model: &CoverModel, alive: &[Alive]) -> Vec<Arc<Node>> {
         let Law::Marginal { eps, budget } = model.law else { return Vec::new() };
         let room = budget.saturating_sub(self.evaluated).min(AT_ONCE);
@@ -106,8 +121,19 @@ impl Frontier {
         for one in alive {
             one.add(model, &mut sums);
         }
-        let seen = sums.total();
-        // Lightest first: how many may stay.
+        let canonical = self.guide.as_mut().map(|guide| guide.wanted()).unwrap_or_default();
+        let heavy = self.heavy(sums.total(), eps);
+        let mut chosen: Vec<Arc<Node>> =
+            self.nodes.iter().filter(|node| canonical.contains(&node.key())).cloned().collect();
+        let likely =
+            if heavy <= room { self.nodes[..heavy].to_vec() } else { self.likely(model, alive, sums.total(), eps) };
+        chosen.extend(likely.into_iter().filter(|node| !canonical.contains(&node.key())));
+        chosen.truncate(room);
+        chosen
+    }
+
+    /// How many of the weightiest contexts there are that the others leave no more than `eps` missing.
+    fn heavy(&self, seen: f64, eps: f64) -> usize {
         let mut left = self.lost;
         let mut heavy = self.nodes.len();
         while heavy > 0 {
@@ -117,9 +143,11 @@ impl Frontier {
             }
             heavy -= 1;
         }
-        if heavy <= room {
-            return self.nodes[..heavy].to_vec();
-        }
+        heavy
+    }
+
+    /// The contexts that are likely to matter, the likeliest first.
+    fn likely(&self, model: &CoverModel, alive: &[Alive], seen: f64, eps: f64) -> Vec<Arc<Node>> {
         let here = self.totals.len();
         let known = self.known(model, alive, here);
         // From the last mass that was known; above the mean, so that what was left out long ago stays behind.
@@ -130,11 +158,20 @@ impl Frontier {
         let scale = if known == f64::NEG_INFINITY { 0.0 } else { known };
         let share = |node: &Arc<Node>| weight(node) - cost * count(here.saturating_sub(node.pos())) - scale;
         let mut shares: Vec<(f64, &Arc<Node>)> = self.nodes.iter().map(|node| (share(node), node)).collect();
-        // Where nothing is known yet, nothing is too small to be looked at.
-        shares.retain(|(share, _)| seen == f64::NEG_INFINITY || share.exp() >= eps * FLOOR);
+        // Where nothing is known, nothing is too small to be looked at.
+        let lost = seen == f64::NEG_INFINITY;
+        shares.retain(|(share, _)| lost || share.exp() >= eps * FLOOR);
         shares.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.id().cmp(&b.1.id())));
-        shares.truncate(room);
-        shares.into_iter().map(|(_, node)| Arc::clone(node)).collect()
+        let mut likely: Vec<Arc<Node>> = shares.into_iter().map(|(_, node)| Arc::clone(node)).collect();
+        if lost {
+            // One of two by place: those that end last need the fewest bytes to go on, if only one by one.
+            let mut newest = likely.clone();
+            newest.sort_by_key(|node| Reverse(node.pos()));
+            likely = newest.into_iter().zip(likely).flat_map(|(new, old)| [new, old]).collect();
+            let mut taken = FxHashSet::default();
+            likely.retain(|node| taken.insert(node.id()));
+        }
+        likely
     }
 
     /// Looks at one: reads the rest of the prefix with its tokens. What ends inside or at the end of it joins the frontier.
@@ -146,6 +183,9 @@ impl Frontier {
     ) -> Option<Alive> {
         self.nodes.retain(|other| !Arc::ptr_eq(other, &node));
         self.evaluated += 1;
+        if let Some(guide) = &self.guide {
+            guide.look(node.key(), look.seen);
+        }
         let norm = look.seen.norm;
         let step = |child: &Arc<Node>| {
             let logit = logits.get(child.token() as usize).map_or(f64::NEG_INFINITY, f64::from);

@@ -27,6 +27,7 @@ mod canon;
 mod feeding;
 mod follow;
 mod frontier;
+mod guide;
 mod longest;
 mod masks;
 mod model;

@@ -30,7 +30,7 @@ pub enum Law {
     /// Canonical covers of the model's own probabilities; the next byte renormalised.
     Canonical,
     /// All covers. Contexts are evaluated until no more than `eps` is missing, no more than `budget` per byte; where that
-    /// does not do, those whose likely share is at least a sixteenth of `eps`.
+    /// does not do, the canonical ones and those whose likely share is at least a sixteenth of `eps`.
     Marginal {
         /// The part of the mass that may be missing; 0 for all contexts.
         eps: f64,
@@ -86,6 +86,8 @@ pub struct CoverModel {
     /// Places of tokens that are pretokens of their own and that merges do not make, ascending.
     pub(super) alone: Vec<u32>,
     pub(super) normal: Option<NormalMasks>,
+    /// Under the marginal law: which contexts are canonical, where that has an exact form.
+    pub(super) guide: Option<Arc<CoverModel>>,
     /// Whether a text is given a space in front.
     lead: bool,
     exactness: Exactness,
@@ -142,6 +144,7 @@ impl CoverModel {
             following: RwLock::default(),
             alone: Vec::new(),
             normal: None,
+            guide: None,
             lead: pipeline::puts_a_space_first(encoder.description()),
             exactness: Exactness::Exact,
             index,
@@ -156,6 +159,11 @@ impl CoverModel {
                 this.machine = Streaming::new(&PreTokenizer::Sequence(Vec::new()), limits)?;
             }
             this.alone = this.canon.alone(&this.index);
+        } else {
+            let policy = |policy| if policy == Policy::Latent { Policy::Forbid } else { policy };
+            let policies: Vec<_> = policies.iter().map(|&(id, given)| (id, policy(given))).collect();
+            let guide = Self::new(encoder, rows, Law::Canonical, &policies, limits)?;
+            this.guide = (guide.exactness == Exactness::Exact).then(|| Arc::new(guide));
         }
         Ok(this)
     }

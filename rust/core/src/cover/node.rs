@@ -1,7 +1,10 @@
 //! A context: a sequence of tokens behind a root, shared by every state that still needs it.
 
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use rustc_hash::FxBuildHasher;
 
 use super::canon::Open;
 use super::piece::Group;
@@ -34,6 +37,7 @@ pub struct Node {
     pos: usize,
     /// Tokens behind the root.
     depth: u32,
+    key: u64,
     /// Whether the root is the start of a text.
     pub(super) first: bool,
     /// Whether a space that is no part of the text comes first (the root of a text that is given one).
@@ -70,6 +74,7 @@ impl Node {
             token: NO_TOKEN,
             pos: 0,
             depth: 0,
+            key: 0,
             first,
             lead,
             blank: false,
@@ -90,6 +95,7 @@ impl Node {
             token,
             pos: parent.pos + len,
             depth: parent.depth + 1,
+            key: hash(parent.key, token),
             first: parent.first,
             // A token without bytes leaves the text where it is.
             lead: parent.lead && len == 0,
@@ -133,6 +139,11 @@ impl Node {
     /// How many tokens lie behind the root.
     pub fn depth(&self) -> u32 {
         self.depth
+    }
+
+    /// A hash of its tokens: the same for the same tokens behind another root.
+    pub(super) fn key(&self) -> u64 {
+        self.key
     }
 
     /// From itself to the root.
@@ -194,6 +205,10 @@ impl Node {
         }
         parts.into_iter().rev().flatten().copied().collect()
     }
+}
+
+fn hash(before: u64, token: TokenId) -> u64 {
+    FxBuildHasher.hash_one((before, token))
 }
 
 impl Drop for Node {

@@ -140,6 +140,8 @@ pub struct CoverState {
     pub(super) model: Arc<CoverModel>,
     /// The prefix, with the space in front that some tokenizers put there.
     pub(super) text: Vec<u8>,
+    /// Whether it is the start of a text.
+    first: bool,
     /// How many bytes of it are not the caller's.
     lead: usize,
     pub(super) alive: Vec<Alive>,
@@ -154,6 +156,7 @@ impl Clone for CoverState {
         Self {
             model: Arc::clone(&self.model),
             text: self.text.clone(),
+            first: self.first,
             lead: self.lead,
             alive: self.alive.clone(),
             frontier: self.frontier.clone(),
@@ -172,6 +175,7 @@ impl CoverState {
         let mut this = Self {
             model: Arc::clone(model),
             text: Vec::new(),
+            first,
             lead: 0,
             alive: Vec::new(),
             frontier: None,
@@ -193,6 +197,9 @@ impl CoverState {
                 None if model.is_marginal() => {}
                 None => this.alive.push(Alive { at: NOTHING, depth: 1, ..Alive::new(model, root) }),
             }
+        }
+        if let Some(frontier) = &mut this.frontier {
+            frontier.follow(model, first);
         }
         this.checkpoints.push((this.text.len(), this.bare()));
         this
@@ -243,7 +250,7 @@ impl CoverState {
     fn step(&mut self, byte: u8) {
         let model = Arc::clone(&self.model);
         if let Some(frontier) = &mut self.frontier {
-            frontier.note(&model, &self.alive);
+            frontier.note(&model, &self.alive, byte);
         }
         self.text.push(byte);
         let mut born = Vec::new();
@@ -294,7 +301,7 @@ impl CoverState {
         let len = self.text.len() - count;
         if self.frontier.is_some() {
             let text = self.text[self.lead..len].to_vec();
-            *self = Self::new(&self.model, self.lead > 0);
+            *self = Self::new(&self.model, self.first);
             self.push(&text);
             return Ok(());
         }
@@ -465,7 +472,7 @@ impl Alive {
     }
 
     /// The same for good, before the model is asked.
-    fn stays(&mut self, model: &CoverModel) -> bool {
+    pub(super) fn stays(&mut self, model: &CoverModel) -> bool {
         if self.depth == 0 || self.mask.is_some() || self.at.len() <= LOOK_THROUGH || self.ends {
             return true;
         }

@@ -122,6 +122,29 @@ fn a_rolled_back_marginal_state_is_a_fresh_one() {
 }
 
 #[test]
+fn a_short_budget_never_loses_the_canonical_covers() {
+    for (tiny, seed) in tokenizers::all().iter().zip(960..) {
+        let short = tiny.model(Law::Marginal { eps: 1e-3, budget: 8 });
+        if short.guide.is_none() {
+            continue; // re-encoded: nothing is promised
+        }
+        // Far from what the model expects, so that the contexts that matter weigh next to nothing where they are born.
+        let fake = Fake { rows: tiny.rows, seed, spread: 30.0, never: 0 };
+        let (mut state, mut canonical) =
+            (CoverState::new(&short, true), CoverState::new(&tiny.model(Law::Canonical), true));
+        let (mut backend, mut other) = (Backend::new(fake), Backend::new(fake));
+        let text = tiny.text(&mut Random(seed), 12);
+        for (at, byte) in text.iter().enumerate() {
+            state.push(&[*byte]);
+            canonical.push(&[*byte]);
+            let (found, wanted) = (read(&mut state, &mut backend).1, read(&mut canonical, &mut other).1);
+            let shown = text[..=at].escape_ascii().to_string();
+            assert!(found >= wanted - 1e-9 * wanted.abs(), "{} {shown:?}: {found} < {wanted}", tiny.name);
+        }
+    }
+}
+
+#[test]
 fn an_impossible_prefix_has_no_mass_and_is_rolled_back() {
     // No piece and no byte token for a character: no text of this tokenizer has it.
     let tiny = tokenizers::unigram().remove(0);
