@@ -397,7 +397,7 @@ class DynamicMerger:
 
     def __new__(cls, tokenizer: Tokenizer) -> DynamicMerger: ...
     def base(
-        self, texts: list[bytes], specials: str, template: bool, boundary: str
+        self, texts: list[bytes], specials: str, template: bool, boundary: str, threads: int
     ) -> tuple[_Ids, _Offsets, _Offsets, _Ids, _Ids | None, NDArray[np.int32]]:
         """Ids, offsets, spans (flat), groups, the groups after a transition, words."""
     def merge(

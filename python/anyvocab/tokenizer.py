@@ -337,17 +337,9 @@ class Tokenizer:
         """
         if isinstance(texts, str | bytes | bytearray | memoryview):
             raise TypeError("texts must be several texts; for one, use encode()")
-        if threads is None:
-            threads = _available_threads()
-        elif threads < 1:
-            raise errors.build(
-                errors.InvalidValue,
-                f"must be at least 1, got {threads}",
-                field="threads",
-                fix="leave it out to use every core",
-            )
+        count = _threads(threads)
         encoded = [_bytes(text) for text in texts]
-        return Ragged(*self._core.encode_batch(encoded, specials, add_special_tokens, threads))
+        return Ragged(*self._core.encode_batch(encoded, specials, add_special_tokens, count))
 
     def count(self, text: Text, *, specials: Specials = "parse") -> int:
         """Return the number of ids of `text` without making them."""
@@ -430,7 +422,17 @@ class Tokenizer:
         return save(self, self.declarations, folder, existing=existing)
 
 
-def _available_threads() -> int:
+def _threads(asked: int | None) -> int:
+    """Return how many threads to use: as many as this process may when `asked` is None."""
+    if asked is not None:
+        if asked < 1:
+            raise errors.build(
+                errors.InvalidValue,
+                f"must be at least 1, got {asked}",
+                field="threads",
+                fix="leave it out to use every core",
+            )
+        return asked
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return os.cpu_count() or 1

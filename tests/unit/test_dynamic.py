@@ -266,6 +266,27 @@ def test_a_batch_can_be_merged_again(dyn: DynamicTokenizer) -> None:
     assert len(base) == len(first) == len(TEXTS)
 
 
+@pytest.mark.parametrize("boundary", ["pretoken", "sentence", "superword"])
+def test_base_tokens_are_the_same_for_any_number_of_threads(
+    dyn: DynamicTokenizer, boundary: av.dynamic.tokenizer.Boundary
+) -> None:
+    # Runs of texts are 16 KiB or more, so that these are several.
+    texts = [text * (1 + 97 * number % 150) for number, text in enumerate(TEXTS * 8)]
+    plain = dyn.base_batch(texts, boundary=boundary, add_special_tokens=True, threads=1)
+    assert len(plain) == len(texts)
+    for threads in (2, 7, None):
+        found = dyn.base_batch(texts, boundary=boundary, add_special_tokens=True, threads=threads)
+        for name in ("ids", "offsets", "groups", "later", "spans", "words"):
+            one, other = getattr(found, name), getattr(plain, name)
+            assert (one is None) == (other is None)
+            assert other is None or (one.dtype == other.dtype and np.array_equal(one, other))
+
+
+def test_threads_have_to_be_positive(dyn: DynamicTokenizer) -> None:
+    with pytest.raises(errors.InvalidValue, match="threads: must be at least 1, got 0"):
+        dyn.merge(["x"], threads=0)
+
+
 def test_a_tiny_batch_by_hand() -> None:
     # Bytes alone: "ab" three times, then "c ab" is no pretoken of its own.
     dyn = DynamicTokenizer(json.dumps(tiny_tokenizer()).encode())

@@ -16,7 +16,7 @@ from anyvocab import _core, errors
 from anyvocab.dynamic.base import BaseBatch
 from anyvocab.dynamic.batch import DynamicBatch, Merges, NewTokens, Stopped
 from anyvocab.dynamic.stops import Limits, Stops, Target, limits
-from anyvocab.tokenizer import Ids, Ragged, Specials, Text, Tokenizer, _bytes, _ids
+from anyvocab.tokenizer import Ids, Ragged, Specials, Text, Tokenizer, _bytes, _ids, _threads
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -81,14 +81,17 @@ class DynamicTokenizer:
         boundary: Boundary = "pretoken",
         specials: Specials = "parse",
         add_special_tokens: bool = False,
+        threads: int | None = None,
     ) -> BaseBatch:
         """Return the base tokens of texts with the groups inside which they merge.
 
         For one batch that is merged more than once. Arguments as for :meth:`merge`; a text may hold
-        special tokens (`"premise</s></s>hypothesis"`), which keep its parts apart.
+        special tokens (`"premise</s></s>hypothesis"`), which keep its parts apart. The result is
+        the same for any number of threads.
 
         Raises:
-            InvalidValue: There is no text, or `boundary` is none of the four.
+            InvalidValue: There is no text, `boundary` is none of the four, or `threads` is not
+                positive.
         """
         if isinstance(texts, str | bytes | bytearray | memoryview):
             raise TypeError("texts must be several texts; for one, give a list of it")
@@ -96,7 +99,7 @@ class DynamicTokenizer:
         if not encoded:
             raise _no_text("texts")
         ids, offsets, spans, groups, later, words = self._core.base(
-            encoded, specials, add_special_tokens, boundary
+            encoded, specials, add_special_tokens, boundary, _threads(threads)
         )
         return BaseBatch(ids, offsets, groups, later, spans.reshape(-1, 2), words)
 
@@ -107,6 +110,7 @@ class DynamicTokenizer:
         boundary: Boundary = "pretoken",
         specials: Specials = "parse",
         add_special_tokens: bool = False,
+        threads: int | None = None,
         **stops: Unpack[Stops],
     ) -> DynamicBatch:
         """Return the tokens of texts after merging. Without a stop, all that may merge does.
@@ -123,6 +127,7 @@ class DynamicTokenizer:
                 left to merge inside them), then only special tokens and the ends of texts.
             specials: As for :meth:`anyvocab.Tokenizer.encode`.
             add_special_tokens: As there.
+            threads: How many threads encode; as many as this process may use when left out.
             stops: See :class:`anyvocab.dynamic.Stops`.
 
         Raises:
@@ -131,7 +136,11 @@ class DynamicTokenizer:
         """
         chosen = limits(boundary, **stops)
         base = self.base_batch(
-            texts, boundary=boundary, specials=specials, add_special_tokens=add_special_tokens
+            texts,
+            boundary=boundary,
+            specials=specials,
+            add_special_tokens=add_special_tokens,
+            threads=threads,
         )
         return self._merge(base, chosen)
 

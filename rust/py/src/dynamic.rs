@@ -60,6 +60,7 @@ impl DynamicMerger {
         specials: &str,
         template: bool,
         boundary: &str,
+        threads: usize,
     ) -> PyResult<Given<'py>> {
         let units = [
             ("pretoken", units::Boundary::Pretoken),
@@ -71,12 +72,8 @@ impl DynamicMerger {
         let specials = self::specials(specials)?;
         let template = if template { Template::With } else { Template::Without };
         let (cancel, texts) = (Arc::new(Cancel::default()), texts.iter().map(AsRef::as_ref).collect::<Vec<_>>());
-        let done = door::long(py, &cancel, || {
-            let base = self.encoder.encode_with_pretokens(&texts, specials, template, &cancel)?;
-            let numbers = units::Numbers::new(&texts, &base, boundary);
-            Ok((base, numbers))
-        });
-        let (base, numbers) = done?;
+        let work = || units::read(&self.encoder, &texts, specials, template, boundary, threads, &cancel);
+        let (base, numbers) = door::long(py, &cancel, work)?;
         Ok((
             base.ids.into_pyarray(py),
             base.offsets.into_pyarray(py),

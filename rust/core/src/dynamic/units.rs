@@ -1,9 +1,11 @@
 //! What tokens merge inside of: pretokens, or words and sentences of the text, as numbers for its tokens.
 
 use std::ops::Range;
+use std::sync::Arc;
 
+use crate::error::Result;
 use crate::normalize::text::units;
-use crate::pipeline::Pretokens;
+use crate::pipeline::{Cancel, Encoder, Pretokens, Specials, Template, in_runs};
 
 /// A unit of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +68,45 @@ impl Numbers {
         each_text(texts, base, |text, spans| labelled_words(text, spans, &mut words));
         Self { groups, later, words }
     }
+
+    /// Appends the numbers of further texts, under the same boundary.
+    fn extend(&mut self, more: Self) {
+        self.groups.extend(more.groups);
+        if let (Some(later), Some(more)) = (&mut self.later, more.later) {
+            later.extend(more);
+        }
+        self.words.extend(more.words);
+    }
+}
+
+/// The base tokens of texts and their numbers, on up to `threads` threads; the result does not depend on how many.
+///
+/// # Errors
+/// As [`Encoder::encode_with_pretokens`].
+pub fn read(
+    encoder: &Encoder,
+    texts: &[&[u8]],
+    specials: Specials,
+    template: Template,
+    boundary: Boundary,
+    threads: usize,
+    cancel: &Arc<Cancel>,
+) -> Result<(Pretokens, Numbers)> {
+    let mut parts = in_runs(texts, threads, |texts| -> Result<(Pretokens, Numbers)> {
+        let base = encoder.encode_with_pretokens(texts, specials, template, cancel)?;
+        let numbers = Numbers::new(texts, &base, boundary);
+        Ok((base, numbers))
+    })
+    .into_iter();
+    let nothing = || (Pretokens { offsets: vec![0], ..Pretokens::default() }, Numbers::default());
+    let Some(first) = parts.next() else { return Ok(nothing()) };
+    let (mut base, mut numbers) = first?;
+    for part in parts {
+        let (more, of_more) = part?;
+        base.extend(&more);
+        numbers.extend(of_more);
+    }
+    Ok((base, numbers))
 }
 
 /// Calls `each` with every text and the spans of its tokens.

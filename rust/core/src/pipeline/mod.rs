@@ -11,11 +11,11 @@ mod general;
 mod incremental;
 mod pretokens;
 mod reach;
+mod runs;
 mod shape;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::decode;
@@ -37,6 +37,7 @@ pub(crate) use engine::{Engine as PieceEngine, Pool as PiecePool, Scratch as Pie
 pub use general::WithOffsets;
 pub use incremental::Incremental;
 pub use pretokens::Pretokens;
+pub(crate) use runs::in_runs;
 pub(crate) use shape::{
     always_puts_a_space_first, is_byte_level, mark_of, normalizer_steps, puts_a_space_first,
     steps as pre_tokenizer_steps,
@@ -204,50 +205,13 @@ impl Encoder {
         threads: usize,
         cancel: &Arc<Cancel>,
     ) -> Result<Option<Ragged>> {
-        let bytes: usize = texts.iter().map(|text| text.len()).sum();
-        // Runs of texts of about equal size, several for each thread so that none waits long at the end.
-        let threads = threads.clamp(1, texts.len().max(1));
-        let run_bytes = if threads == 1 { usize::MAX } else { (bytes / (threads * 8)).clamp(1 << 14, 1 << 22) };
-        let mut runs = Vec::new();
-        let (mut start, mut size) = (0, 0_usize);
-        for (i, text) in texts.iter().enumerate() {
-            size = size.saturating_add(text.len() + 16);
-            if size >= run_bytes || i + 1 == texts.len() {
-                runs.push(start..i + 1);
-                (start, size) = (i + 1, 0);
-            }
-        }
-        let next = AtomicUsize::new(0);
-        let work = || -> Vec<(usize, Result<Option<Ragged>>)> {
-            let mut done = Vec::new();
-            loop {
-                let run = next.fetch_add(1, Ordering::Relaxed);
-                let Some(range) = runs.get(run) else { return done };
-                done.push((run, self.encode_run(&texts[range.clone()], specials, template, cancel)));
-            }
-        };
-        let mut parts = if threads == 1 || runs.len() < 2 {
-            work()
-        } else {
-            std::thread::scope(|scope| {
-                let workers: Vec<_> = (1..threads.min(runs.len())).map(|_| scope.spawn(work)).collect();
-                let mut parts = work();
-                for worker in workers {
-                    match worker.join() {
-                        Ok(part) => parts.extend(part),
-                        Err(panic) => std::panic::resume_unwind(panic),
-                    }
-                }
-                parts
-            })
-        };
-        parts.sort_by_key(|(run, _)| *run);
-        if let [(_, _)] = parts.as_slice() {
-            return parts.pop().map_or(Ok(None), |(_, part)| part);
+        let mut parts = in_runs(texts, threads, |texts| self.encode_run(texts, specials, template, cancel));
+        if parts.len() == 1 {
+            return parts.pop().unwrap_or(Ok(None));
         }
         let mut all = Ragged { ids: Vec::new(), offsets: Vec::with_capacity(texts.len() + 1) };
         all.offsets.push(0);
-        for (_, part) in parts {
+        for part in parts {
             let Some(part) = part? else { return Ok(None) };
             let base = to_i64(all.ids.len());
             all.offsets.extend(part.offsets[1..].iter().map(|offset| base + offset));

@@ -24,6 +24,17 @@ pub struct Pretokens {
     pub numbers: Vec<u32>,
 }
 
+impl Pretokens {
+    /// Appends those of further texts.
+    pub(crate) fn extend(&mut self, more: &Self) {
+        let before = to_i64(self.ids.len());
+        self.offsets.extend(more.offsets[1..].iter().map(|offset| before + offset));
+        self.ids.extend_from_slice(&more.ids);
+        self.spans.extend_from_slice(&more.spans);
+        self.numbers.extend_from_slice(&more.numbers);
+    }
+}
+
 impl Encoder {
     /// The ids of texts, where they lie, and the pretokens they are in.
     ///
