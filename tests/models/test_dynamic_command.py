@@ -104,6 +104,6 @@ def test_the_command_prints_and_draws_what_the_model_says(
 def test_an_unknown_maker_of_rows_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["dynamic", CODE, "--model", "pico:code-2k", "--quiet"]
     assert main([*arguments, "--base-rows", "none"]) == 1
-    assert "base_rows: 'none' is no choice" in capsys.readouterr().err
+    assert "--base-rows: 'none' is no choice" in capsys.readouterr().err
     assert main([*arguments, "--rows", "/no/such/folder"]) == 1
     assert "/no/such/folder" in capsys.readouterr().err

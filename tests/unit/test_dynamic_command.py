@@ -108,18 +108,33 @@ def test_a_share_may_be_written_in_several_ways(
         (["--reduction", "120%"], "--reduction: '120%' is more than all; a share is at most 100%"),
         (["--attainable", "half"], "--attainable: 'half' is no share; write 20% or 0.2"),
         (["--reduction", "-10%"], "--reduction: '-10%' is no share; write 20% or 0.2"),
-        (["--reduction", "99%"], "reduction: reduction=0.99 cannot be reached: with every merge"),
-        (["--length", "1"], "target_length: target_length=1 cannot be reached"),
-        (["--merges", "-1"], "max_merges: must be at least 0, got -1"),
-        (["--min-count", "0"], "min_count: must be at least 1, got 0"),
-        (["--reduction", "1%", "--length", "9"], "reduction and target_length are different"),
-        (["--boundary", "line"], 'boundary: "line" is no choice; use "pretoken" or "word"'),
-        (["--boundary", "superword"], "transition: merges across pretokens begin at some merge"),
-        (["--transition", "3"], "transition: boundary 'pretoken' has no transition"),
-        (["--unreached", "x"], "unreached: 'x' is no choice"),
-        (["--batch", "0"], "batch: must be at least 1, got 0"),
+        (
+            ["--reduction", "99%"],
+            "--reduction: --reduction 0.99 cannot be reached: with every merge made, 17 tokens "
+            "become 10, a reduction of 0.4118; ask for less, use a wider boundary, "
+            "--attainable 1.0, or --unreached keep",
+        ),
+        (["--length", "1"], "--length: --length 1 cannot be reached"),
+        (["--merges", "-1"], "--merges: must be at least 0, got -1"),
+        (["--min-count", "0"], "--min-count: must be at least 1, got 0"),
+        (
+            ["--reduction", "1%", "--length", "9"],
+            "--length: --reduction 0.01 and --length 9 are different targets; give one of them",
+        ),
+        (
+            ["--boundary", "line"],
+            '--boundary: "line" is no choice; use "pretoken" or "word"',
+        ),
+        (["--boundary", "superword"], "--transition: merges across pretokens begin at some merge"),
+        (
+            ["--transition", "3"],
+            "--transition: --boundary pretoken has no transition; leave it out, or use "
+            "--boundary superword",
+        ),
+        (["--unreached", "x"], """--unreached: 'x' is no choice; "raise" or "keep\""""),
+        (["--batch", "0"], "--batch: must be at least 1, got 0"),
         (["--documents", "page"], "--documents: 'page' is no choice; use file, or line"),
-        (["--file", "/no/such"], "/no/such: text: no such file or folder"),
+        (["--file", "/no/such"], "/no/such: --file: no such file or folder"),
     ],
 )
 def test_what_is_wrong_is_one_line_that_says_what_to_do(

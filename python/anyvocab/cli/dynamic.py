@@ -21,6 +21,7 @@ from anyvocab.cli.output import (
     TextsOption,
 )
 from anyvocab.cli.progress import ProgressLine
+from anyvocab.cli.spoken import spoken
 
 if TYPE_CHECKING:
     from anyvocab import DynamicModel, DynamicTokenizer
@@ -34,8 +35,32 @@ FORMAT_VERSION = 1
 GIVEN = "given"  # what the texts of the command line are called together
 EXAMPLES, EXAMPLE_BYTES = 3, 800  # texts that are shown, and how much of each
 PAGE_EXAMPLES, PAGE_BYTES = 8, 1200
+OPTIONS = {  # arguments of the library, as they are called here
+    "attainable": "--attainable",
+    "base_rows": "--base-rows",
+    "batch": "--batch",
+    "boundary": "--boundary",
+    "device": "--device",
+    "dtype": "--dtype",
+    "hypernet": "--rows",
+    "keep_last": "--keep-last",
+    "kinds": "TEXT",
+    "language": "--language",
+    "limit": "--limit",
+    "max_merges": "--merges",
+    "min_count": "--min-count",
+    "model": "--model",
+    "reduction": "--reduction",
+    "rows": "--rows",
+    "target_length": "--length",
+    "text": "--file",
+    "texts": "TEXT",
+    "transition": "--transition",
+    "unreached": "--unreached",
+}
 
 
+@spoken(OPTIONS)
 def command(
     texts: Annotated[
         list[str] | None,
@@ -122,6 +147,14 @@ def command(
             metavar="source|predicted", help="Rows of the model's tokens: its own, or predicted."
         ),
     ] = "source",
+    language: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="For a hypernetwork that tells languages apart: that of the texts.",
+            show_default=False,
+        ),
+    ] = None,
     keep_last: Annotated[
         int,
         typer.Option(
@@ -158,7 +191,14 @@ def command(
     judged: Judged | None = None
     try:
         loaded, merger = _open(
-            progress, model, tokenizer, rows=rows, base_rows=base_rows, device=device, dtype=dtype
+            progress,
+            model,
+            tokenizer,
+            rows=rows,
+            base_rows=base_rows,
+            language=language,
+            device=device,
+            dtype=dtype,
         )
         found = survey(
             merger,
@@ -307,6 +347,7 @@ def _open(
     *,
     rows: str,
     base_rows: str,
+    language: str | None,
     device: str | None,
     dtype: str,
 ) -> tuple[DynamicModel | None, DynamicTokenizer]:
@@ -321,6 +362,7 @@ def _open(
         model,
         rows=rows,
         base_rows=base_rows,  # type: ignore[arg-type]  # checked there, with the choices named
+        language=language,
         device=device,
         dtype=dtype,
     )

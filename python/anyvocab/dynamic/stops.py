@@ -102,7 +102,7 @@ def _transition(boundary: str, transition: int | None) -> int:
     if boundary != "superword" and transition is not None:
         raise errors.build(
             errors.InvalidValue,
-            f"boundary {boundary!r} has no transition",
+            f'boundary="{boundary}" has no transition',
             field="transition",
             fix='leave it out, or use boundary="superword"',
         )
@@ -123,12 +123,13 @@ def _target(reduction: float | None, attainable: float | None, target_length: in
         "attainable": attainable,
         "target_length": target_length,
     }
-    names = [name for name, value in given.items() if value is not None]
-    if len(names) > 1:
+    said = {name: value for name, value in given.items() if value is not None}
+    if len(said) > 1:
         raise errors.build(
             errors.InvalidValue,
-            f"{' and '.join(names)} are different targets",
-            field=names[1],
+            f"{' and '.join(f'{name}={value}' for name, value in said.items())} are different "
+            "targets",
+            field=list(said)[1],
             fix="give one of them",
         )
     if target_length is not None:
