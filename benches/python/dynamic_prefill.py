@@ -39,7 +39,8 @@ import torch
 import transformers
 
 import anyvocab as av
-from anyvocab.dynamic.judge import Judgement, Side, _pieces, judge
+from anyvocab.dynamic.judge import Judgement, Side, judge
+from anyvocab.dynamic.pieces import cut_texts
 from anyvocab.evaluate.scoring import score_windows
 from anyvocab.pico.data import HELD_OUT, load_module
 
@@ -103,18 +104,15 @@ def error_of(found: Judgement) -> float:
 def dropped(case: Case, share: float) -> float:
     """Return bits per byte behind contexts without the first `share` of their tokens."""
     model = case.dynamic
-    data = [text.encode() for text in case.texts]
-    tokens = model.tokenizer.base_batch(data)
     first = np.array(model.first_ids, dtype=np.uint32)
-    room = model.network.config.max_position_embeddings - len(first)
-    pieces = list(_pieces(tokens, tokens.groups, data, room, 0.5))
+    found = cut_texts(model, case.texts)
     windows = []
-    for piece in pieces:
+    for piece in found.pieces:
         start = piece.start + round(share * (piece.cut - piece.start))
-        row = np.concatenate((first, tokens.ids[start : piece.end]))
+        row = np.concatenate((first, found.tokens.ids[start : piece.end]))
         windows.append((row, len(row) - (piece.end - piece.cut)))
     nats = math.fsum(np.concatenate(score_windows(model.network, windows)))
-    return nats / math.log(2) / sum(piece.bytes for piece in pieces)
+    return nats / math.log(2) / sum(piece.bytes for piece in found.pieces)
 
 
 def settings_of(shares: Sequence[float]) -> list[tuple[str, dict[str, Any]]]:

@@ -7,24 +7,23 @@ ones in every setting. Source of the protocol: Feher et al. 2024, arXiv:2411.185
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from anyvocab import errors
 from anyvocab.dynamic.base import BaseBatch
+from anyvocab.dynamic.pieces import Piece, cut_texts
 from anyvocab.dynamic.scoring import Reader, check_causal
 from anyvocab.dynamic.stops import Stops, limits
 from anyvocab.dynamic.wrapped import evaluating
-from anyvocab.evaluate.scoring import score_windows, sizes_of
-from anyvocab.tokenizer import Ragged, Specials, Text, _bytes
+from anyvocab.evaluate.scoring import score_windows
+from anyvocab.tokenizer import Ragged, Specials, Text
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from anyvocab.dynamic.model import DynamicModel
     from anyvocab.dynamic.tokenizer import Boundary
 
@@ -147,27 +146,17 @@ def judge(
     """
     limits(boundary, **stops)
     check_causal(model)
-    _check(context_share, batch)
-    if isinstance(texts, str | bytes | bytearray | memoryview):
-        raise TypeError("texts must be several texts; for one, give a list of it")
-    data = [_bytes(text) for text in texts]
-    window, _ = sizes_of(model.network, window, None)
-    room = window - len(model.first_ids)
-    if room < 2:
-        raise errors.build(
-            errors.InvalidValue,
-            f"{window} tokens leave no room for a context and what is scored behind "
-            f"{len(model.first_ids)} ids that stand before every text",
-            field="window",
-            fix="give a larger one",
-        )
-    start = perf_counter()
-    tokens = model.tokenizer.base_batch(data, boundary=boundary, specials=specials)
-    tokenizing = perf_counter() - start
-    pretokens = tokens.groups
-    if boundary not in ("pretoken", "superword"):  # the cuts are the same for every boundary
-        pretokens = model.tokenizer.base_batch(data, specials=specials).groups
-    pieces = list(_pieces(tokens, pretokens, data, room, context_share))
+    if batch < 1:
+        raise errors.build(errors.InvalidValue, f"must be at least 1, got {batch}", field="batch")
+    found = cut_texts(
+        model,
+        texts,
+        boundary=boundary,
+        specials=specials,
+        context_share=context_share,
+        window=window,
+    )
+    pieces = found.pieces
     size = sum(piece.bytes for piece in pieces)
     if not size:
         raise errors.build(
@@ -176,89 +165,32 @@ def judge(
             field="texts",
             fix="give longer texts",
         )
-    if base is not None and (base.scored_bytes != size or len(base.by_text) != len(data)):
+    texts_given = len(found.tokens)
+    if base is not None and (base.scored_bytes != size or len(base.by_text) != texts_given):
         raise errors.build(
             errors.InvalidValue,
             f"it has {base.scored_bytes} scored bytes of {len(base.by_text)} texts; here are "
-            f"{size} of {len(data)}",
+            f"{size} of {texts_given}",
             field="base",
             fix="leave it out, to have it measured",
         )
     parts = [pieces[at : at + batch] for at in range(0, len(pieces), batch)]
-    run = _Run(model, tokens, parts, keep_last, tokenizing, len(data))
+    run = _Run(model, found.tokens, parts, keep_last, found.seconds, texts_given)
     count = _Count(progress, len(pieces) * (2 if base is None else 1))
     with evaluating(model.network):
         if base is None:
             base = run(None, count)
         hits, misses = model.cache.hits, model.cache.misses
         merged = run(stops, count)
-    found = model.cache.hits - hits
-    asked = found + model.cache.misses - misses
+    met = model.cache.hits - hits
+    asked = met + model.cache.misses - misses
     return Judgement(
         base,
         merged,
         1 - merged.context_tokens / base.context_tokens,
-        found / asked if asked else 0.0,
+        met / asked if asked else 0.0,
         len(pieces),
-        len(data) - len({piece.text for piece in pieces}),
-    )
-
-
-class _Piece(NamedTuple):
-    """A stretch of a text: base tokens `start:cut` are its context, `cut:end` are scored."""
-
-    text: int
-    start: int
-    cut: int
-    end: int
-    bytes: int  # of what is scored
-
-
-def _pieces(
-    base: BaseBatch,
-    pretokens: NDArray[np.uint32],
-    data: Sequence[bytes],
-    room: int,
-    share: float,
-) -> Iterator[_Piece]:
-    """Yield the pieces of all texts in order, at most `room` base tokens each."""
-    if base.spans is None:  # a batch of texts has them
-        return
-    begins = base.spans[:, 0]
-    first = np.flatnonzero(np.diff(pretokens, prepend=pretokens[:1]))
-    for text, whole in enumerate(data):
-        start, last = base.offsets[text : text + 2].tolist()
-        edges = _between(first, start, last)
-        while start < last:
-            # Pieces of one length rather than full ones and a short rest.
-            most = start + -(-(last - start) // -(-(last - start) // room))
-            ending = _between(edges, start, most + 1)
-            end = last if most >= last else int(ending[-1]) if len(ending) else most
-            inside = _between(edges, start, end)
-            stop = len(whole) if end == last else int(begins[end])
-            if len(inside):
-                wanted = begins[start] + share * (stop - begins[start])
-                cut = int(inside[np.abs(begins[inside] - wanted).argmin()])
-                yield _Piece(text, start, cut, end, stop - int(begins[cut]))
-            start = end
-
-
-def _between(rising: NDArray[np.int64], low: int, high: int) -> NDArray[np.int64]:
-    """Return the numbers above `low` and below `high`."""
-    return rising[np.searchsorted(rising, low, side="right") : np.searchsorted(rising, high)]
-
-
-def _contexts(base: BaseBatch, pieces: Sequence[_Piece]) -> BaseBatch:
-    """Return the base tokens of pieces' contexts as a batch."""
-    at = np.concatenate([np.arange(piece.start, piece.cut) for piece in pieces])
-    lengths = [0, *(piece.cut - piece.start for piece in pieces)]
-    return BaseBatch(
-        base.ids[at],
-        np.cumsum(lengths, dtype=np.int64),
-        base.groups[at],
-        None if base.later is None else base.later[at],
-        None if base.spans is None else base.spans[at],
-        None if base.words is None else base.words[at],
+        texts_given - len({piece.text for piece in pieces}),
     )
 
 
@@ -281,7 +213,7 @@ class _Run:
 
     model: DynamicModel
     tokens: BaseBatch
-    parts: Sequence[Sequence[_Piece]]
+    parts: Sequence[Sequence[Piece]]
     keep_last: int
     tokenizing: float
     texts: int
@@ -328,13 +260,15 @@ class _Run:
         )
 
 
-def _check(context_share: float, batch: int) -> None:
-    if not 0 < context_share < 1:
-        raise errors.build(
-            errors.InvalidValue,
-            f"must lie between 0 and 1, got {context_share}",
-            field="context_share",
-            fix="0.5 is the first half",
-        )
-    if batch < 1:
-        raise errors.build(errors.InvalidValue, f"must be at least 1, got {batch}", field="batch")
+def _contexts(base: BaseBatch, pieces: Sequence[Piece]) -> BaseBatch:
+    """Return the base tokens of pieces' contexts as a batch."""
+    at = np.concatenate([np.arange(piece.start, piece.cut) for piece in pieces])
+    lengths = [0, *(piece.cut - piece.start for piece in pieces)]
+    return BaseBatch(
+        base.ids[at],
+        np.cumsum(lengths, dtype=np.int64),
+        base.groups[at],
+        None if base.later is None else base.later[at],
+        None if base.spans is None else base.spans[at],
+        None if base.words is None else base.words[at],
+    )
