@@ -16,8 +16,15 @@ pytest.importorskip("safetensors", reason="safetensors is missing")
 
 import anyvocab as av  # noqa: E402
 from anyvocab import errors  # noqa: E402
-from anyvocab.dynamic import GrownVocabulary, GrowReport, LongestPrefix, grow  # noqa: E402
+from anyvocab.dynamic import (  # noqa: E402
+    GrownVocabulary,
+    GrowReport,
+    LargeVocabularyLM,
+    LongestPrefix,
+    grow,
+)
 from anyvocab.dynamic.grown import MANIFEST, ROWS  # noqa: E402
+from anyvocab.evaluate.models import open_model  # noqa: E402
 from anyvocab.hypernet.predict import SourceModel  # noqa: E402
 
 MODEL, OWN, SIZE = "pico:code-4k", 4096, 4400
@@ -128,7 +135,6 @@ def test_after_an_interrupt_there_is_nothing(tmp_path: Path) -> None:
         ({"min_count": -1}, errors.InvalidValue),
         ({"hypernet": "pico:code-2k"}, errors.InvalidValue),  # of another vocabulary
         ({"hypernet": "no/such/folder"}, errors.SourceNotFound),
-        ({"model": "pico:code-2k"}, errors.UnsupportedTokenizer),  # no byte-level BPE
         ({"depth": 3}, TypeError),
     ],
 )
@@ -139,6 +145,19 @@ def test_what_cannot_be_grown_is_refused_by_name(
     with pytest.raises(error):
         grow(how.pop("model"), corpus(), out=tmp_path / "out", **how)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_with_byte_fallback_grows(tmp_path: Path) -> None:
+    own = av.Tokenizer.load("pico:code-2k")
+    size = len(own.vocabulary) + 300
+    report = grow("pico:code-2k", corpus(), tmp_path / "grown", size=size)
+    assert (report.outcome, report.tokens, report.rows_from) == ("complete", size, "hypernet")
+    lm = LargeVocabularyLM.open(report.folder, open_model("pico:code-2k"))
+    text = SOURCES[1].read_text()[:2000]
+    ids = lm.encode(text)
+    assert lm.tokenizer.decode(ids) == text.encode()
+    assert len(ids) < len(own.encode(text))
+    assert 0 < lm.bits_per_byte([text]).bits_per_byte < 8
 
 
 def _edit(**changes: object) -> Any:

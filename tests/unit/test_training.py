@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -258,8 +259,47 @@ def test_a_pretrained_tokenizer_can_be_extended(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_extended_is_refused_by_name() -> None:
+    # The same model without its <0xNN> loses what has no symbol.
+    document = json.loads(av.Tokenizer.load("pico:code-2k").to_json())
+    document["model"]["byte_fallback"] = False
     with pytest.raises(av.UnsupportedTokenizer, match="model: a BPE of characters"):
-        av.extend("pico:code-2k", [BYTES], 5)
+        av.extend(json.dumps(document).encode(), [BYTES], 5)
+
+
+def test_a_bpe_with_byte_fallback_is_extended_as_tokenizers_reads_it() -> None:
+    tokenizers = pytest.importorskip("tokenizers", reason="tokenizers is missing")
+    base = av.Tokenizer.load("pico:code-2k")
+    # Spellings of tokens that no text makes, marks, and characters that only <0xNN> can write.
+    odd = "x <0x41> <0x41> <unk> <unk> <s> ▁▁ x ▁▁ x 漢字 漢字 😀😀 😀😀 "
+    code = Path(errors.__file__).read_bytes()
+    corpus = [code, BYTES, odd.encode() * 5, b"\xff\xfe\xff\xfe" * 5]
+    more = av.extend(base, corpus, 120, min_frequency=2, threads=1)
+    size = len(base.vocabulary)
+    assert len(more.vocabulary) == size + 120
+    for id in range(size):
+        assert more.vocabulary.token_bytes(id) == base.vocabulary.token_bytes(id)
+    new = [more.vocabulary.token_bytes(id) or b"" for id in range(size, len(more.vocabulary))]
+    assert len(set(new)) == 120
+    assert not {b"<0x41>", b"<unk>", b"<s>"} & set(new)
+    assert all(b" " not in token.strip(b" ") for token in new)  # a word and no more
+    assert not any("漢" in token.decode() or "😀" in token.decode() for token in new)
+    stock = tokenizers.Tokenizer.from_str(more.to_json().decode())
+    rng = random.Random(5)
+    texts = [TEXT, odd, "", " ", "   a", "\n\t x"]
+    texts += ["".join(rng.choice(" ▁ab\ndefé漢<0x41>") for _ in range(40)) for _ in range(60)]
+    for text in texts:
+        found = more.encode(text).tolist()
+        assert found == stock.encode(text, add_special_tokens=False).ids
+        assert more.decode(found) == text.replace("▁", " ").encode()
+    assert len(more.encode(TEXT)) < len(base.encode(TEXT))
+
+
+def test_byte_fallback_that_lacks_a_byte_is_not_extended() -> None:
+    document = json.loads(av.Tokenizer.load("pico:code-2k").to_json())
+    vocab = document["model"]["vocab"]
+    vocab["<0xXX>"] = vocab.pop("<0x07>")
+    with pytest.raises(av.UnsupportedTokenizer, match="255 of 256 tokens for bytes"):
+        av.extend(json.dumps(document).encode(), [BYTES], 5)
 
 
 def test_counts_cut_in_another_way_do_not_extend() -> None:

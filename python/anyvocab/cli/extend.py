@@ -67,7 +67,7 @@ def command(
     replace: ReplaceOption = False,
     json: JsonOption = False,
 ) -> ExitCode:
-    """Add tokens learnt from a corpus to a byte-level BPE tokenizer.
+    """Add tokens learnt from a corpus to a BPE tokenizer: byte-level, or with byte fallback.
 
     Every id keeps its bytes and every merge its rank; new ids follow the largest. What is written
     is read back first; exit code 3 when ids differ.

@@ -98,7 +98,7 @@ def grow(
     is complete; after an error or Ctrl-C there is none.
 
     Args:
-        model: A folder, a hub id, or `pico:NAME`, with a byte-level BPE tokenizer.
+        model: A folder, a hub id, or `pico:NAME`, with a tokenizer that can be extended.
         corpus: Whatever :func:`anyvocab.extend` takes.
         out: The folder; nothing, or an empty folder, may be there.
         size: How many ids the grown tokenizer shall have, the old ones included.
@@ -332,7 +332,7 @@ def _means(
     bias = None if rows.bias is None else rows.bias[:, None]
     for start in range(0, len(tokens), TOKENS_AT_ONCE):
         some = tokens[start : start + TOKENS_AT_ONCE]
-        # A byte-level tokenizer that can be extended has a token for every byte.
+        # A tokenizer that can be extended has a token for every byte.
         pieces = pieces_of(source.tokenizer, some, rows=len(rows))
         flat = torch.tensor([id for one in pieces for id in one])
         starts = torch.tensor(np.cumsum([0, *map(len, pieces)])[:-1])

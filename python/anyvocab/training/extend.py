@@ -76,7 +76,9 @@ def extend(
     from there. A text that no new merge applies to is encoded as before.
 
     Args:
-        tokenizer: A byte-level BPE tokenizer, or whatever :meth:`Tokenizer.load` takes.
+        tokenizer: A byte-level BPE tokenizer or one with byte fallback whose spaces are `▁`
+            (SentencePiece's), or whatever :meth:`Tokenizer.load` takes. The latter makes no cuts:
+            new tokens are learnt inside words, a space before them, and inside white space.
         corpus: Whatever :func:`anyvocab.count` takes; or :class:`Counts` made with the same
             pattern and normalizer (see :func:`plan_of`).
         n: How many tokens are added.
@@ -94,7 +96,7 @@ def extend(
         progress: Told a stage, how much is done, and of how much (0 where unknown).
 
     Raises:
-        UnsupportedTokenizer: It is no byte-level BPE, has no token for some byte, or cuts texts in
+        UnsupportedTokenizer: It is no such BPE, has no token for some byte, or cuts texts in
             a way that training does not know; the message names the part.
         InvalidValue: An argument is out of range, the counts were made in another way, the corpus
             is empty.

@@ -39,7 +39,7 @@ pub use incremental::Incremental;
 pub use pretokens::Pretokens;
 pub(crate) use runs::in_runs;
 pub(crate) use shape::{
-    always_puts_a_space_first, is_byte_level, mark_of, normalizer_steps, puts_a_space_first,
+    always_puts_a_space_first, is_byte_level, is_marked, mark_of, normalizer_steps, puts_a_space_first,
     steps as pre_tokenizer_steps,
 };
 

@@ -100,6 +100,11 @@ pub(crate) fn marks_first(description: &Description) -> bool {
         .any(|step| matches!(step, PreTokenizer::Metaspace { prepend_scheme: PrependScheme::First, .. }))
 }
 
+/// Whether [`marked`] says how.
+pub(crate) fn is_marked(description: &Description) -> bool {
+    marked(description).is_some()
+}
+
 /// Whether spaces only become `▁`, with perhaps one in front: then the model can take the text as it is.
 pub(crate) fn marked(description: &Description) -> Option<Prefix> {
     let Model::Bpe(_) = &description.model else { return None };
