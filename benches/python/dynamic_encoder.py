@@ -202,19 +202,21 @@ def run(task: str, seed: int, chosen: argparse.Namespace) -> dict[str, list[Rate
 def summary(task: str, runs: list[dict[str, list[RateScore]]]) -> None:
     """Print means over seeds, and the loss against the model trained and read without merges."""
     print(f"\n{task}: {len(runs)} seeds, mean (standard deviation)")
-    print("| trained | rate | shorter | accuracy | macro F1 | points lost | time |")
-    print("|---|---|---|---|---|---|---|")
+    print("| trained | rate | shorter | accuracy | macro F1 | points lost | of F1 | time |")
+    print("|---|---|---|---|---|---|---|---|")
     for name in runs[0]:
         for i, rate in enumerate(RATES):
             scores = [one[name][i] for one in runs]
             plain = [one["unmerged"][0] for one in runs]
             lost = [100 * (p.accuracy - s.accuracy) for p, s in zip(plain, scores, strict=True)]
+            less = [100 * (p.macro_f1 - s.macro_f1) for p, s in zip(plain, scores, strict=True)]
             took = [s.seconds / one[name][0].seconds for one, s in zip(runs, scores, strict=True)]
             cells = [
                 spread([100 * s.reduction for s in scores]),
                 spread([100 * s.accuracy for s in scores]),
                 spread([100 * s.macro_f1 for s in scores]),
                 spread(lost),
+                spread(less),
                 f"{statistics.fmean(took):.2f}",
             ]
             print(f"| {name} | {rate} | {' | '.join(cells)} |")

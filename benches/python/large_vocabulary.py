@@ -58,6 +58,8 @@ BEST = 20
 NEW_TOKENS = 64
 PROMPT_BYTES = 300
 STATES = 200  # that recall is measured on
+# Of a folder's files; others are no text, or say the same again (pages made of sources).
+SUFFIXES = ("", ".py", ".txt", ".md", ".jsonl", ".c", ".h", ".cpp", ".hpp", ".rs", ".pyi", ".pm")
 
 
 def files_of(places: list[str]) -> tuple[list[Path], list[Path]]:
@@ -261,7 +263,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     chosen = parser.parse_args()
     learnt, held = files_of(chosen.corpus)
-    learnt = [path for path in learnt if path.suffix in ("", ".py", ".txt", ".md", ".jsonl", ".c")]
+    learnt = [path for path in learnt if path.suffix in SUFFIXES]
     texts = list(heldout_texts(held, chosen.texts))
     print(
         f"anyvocab {av.__version__}, torch {torch.__version__} on {torch.get_num_threads()} "

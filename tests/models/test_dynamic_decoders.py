@@ -372,6 +372,52 @@ def test_an_encoder_is_refused_by_name() -> None:
             call()
 
 
+def test_a_model_whose_generate_takes_ids_only_writes_what_it_writes_behind_ids() -> None:
+    torch.manual_seed(0)
+    config = transformers.BambaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        attn_layer_indices=[1],
+        mamba_n_heads=4,
+        mamba_d_head=16,
+        mamba_d_state=16,
+        mamba_n_groups=1,
+        initializer_range=0.2,
+        bos_token_id=None,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    network = transformers.BambaForCausalLM(config).eval()
+    model = DynamicModel(network, "pico:code-2k", rows="mean")
+    found = model.generate(PROMPTS, max_new_tokens=6, max_merges=0)
+    assert ids_of(found) == [own_ids(model, prompt, 6) for prompt in PROMPTS]
+    merged = model.generate(PROMPTS, max_new_tokens=6, attainable=1.0)
+    assert merged.prompts.reduction > 0.2
+    assert all((one.ids < VOCABULARY).all() for one in merged)
+
+
+def test_new_tokens_behind_a_head_that_is_not_linear_are_refused_by_name() -> None:
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=128,
+        is_decoder=True,
+        initializer_range=0.3,
+    )
+    model = DynamicModel(transformers.BertLMHeadModel(config).eval(), "pico:code-2k", rows="mean")
+    assert len(model.generate(PROMPTS, max_new_tokens=2, attainable=1.0)) == len(PROMPTS)
+    with pytest.raises(errors.InvalidValue, match=r'cannot write new tokens.*new_tokens="none"'):
+        model.generate(PROMPTS, max_new_tokens=2, new_tokens="prompt", attainable=1.0)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

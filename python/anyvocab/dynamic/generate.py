@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from anyvocab.dynamic.model import DynamicModel
     from anyvocab.dynamic.stops import Stops
     from anyvocab.dynamic.tokenizer import Boundary
+    from anyvocab.hypernet.body import Body
     from anyvocab.tokenizer import Specials, Text
 
 __all__ = ["Allowed", "Generated", "GeneratedBatch", "generate"]
@@ -122,7 +123,7 @@ def generate(
         for i in range(len(batch))
     ]
     with torch.inference_mode(), evaluating(model.network):
-        if new_tokens == "none":
+        if new_tokens == "none" and _goes_on_from_rows(model.network):
             _write_base(model, inputs, writers, sampler, max_new_tokens, last)
         else:
             _write_any(model, inputs, writers, sampler, max_new_tokens, new_tokens)
@@ -260,10 +261,10 @@ def _write_any(
     budget: int,
     new_tokens: Allowed,
 ) -> None:
-    """Write base tokens and new ones: the head has a row more for each new token."""
+    """Write base tokens, and new ones where they are allowed: the head has a row more for each."""
     import torch
 
-    body, reader = model.body, Reader(model, inputs.batch)
+    body, reader = _body(model, new_tokens), Reader(model, inputs.batch)
     head, shape = model.network.get_output_embeddings(), body.shape()
     size = inputs.batch.new_tokens.first_id
     ids = np.concatenate((np.arange(size), size + reader.used))  # of each column
@@ -278,7 +279,7 @@ def _write_any(
         if "position_ids" in names:
             options["position_ids"] = positions
         out = network(inputs_embeds=given, attention_mask=mask, use_cache=True, **options)
-        past = out[cache]
+        past = out.get(cache)
         state = out.last_hidden_state[:, -1]  # (B, D)
         logits = head(state)[:, :size]  # (B, V)
         if reader.rows is not None:
@@ -295,9 +296,47 @@ def _write_any(
             writer.push(id)
         if step + 1 == budget or all(writer.finish for writer in writers):
             return
+        if past is None:
+            raise errors.build(
+                errors.InvalidValue,
+                f"{type(model.network).__name__} keeps its cache to itself",
+                field="new_tokens",
+                fix='only new_tokens="none" can be had of it',
+            )
         given = reader.embeds(chosen[:, None])  # (B, 1, D)
         mask = torch.cat((mask, mask.new_ones(len(writers), 1)), dim=1)
         positions = positions[:, -1:] + 1
+
+
+def _goes_on_from_rows(network: Any) -> bool:
+    """Return whether a model's own `generate` can begin with rows; some models' takes ids only."""
+    return "inputs_embeds" in inspect.signature(network.prepare_inputs_for_generation).parameters
+
+
+def _body(model: DynamicModel, new_tokens: Allowed) -> Body:
+    """Return the model without its head, for the loop of our own.
+
+    Raises:
+        InvalidValue: The head is not linear.
+    """
+    try:
+        return model.body
+    except errors.InvalidValue as error:
+        found = str(error).removeprefix(f"{error.field}: ").removesuffix(f"; {error.fix}")
+        name = type(model.network).__name__
+        if new_tokens == "none":
+            raise errors.build(
+                errors.InvalidValue,
+                f"{name} generates from ids alone, and {found}",
+                field="model",
+                fix="give a model of transformers whose generate takes inputs_embeds",
+            ) from error
+        raise errors.build(
+            errors.InvalidValue,
+            f"{name} cannot write new tokens: {found}",
+            field="new_tokens",
+            fix='take new_tokens="none", or a model whose head is one linear layer',
+        ) from error
 
 
 def _barred(
@@ -308,7 +347,9 @@ def _barred(
 
     first = batch.new_tokens.first_id
     barred = np.zeros((len(batch), first + len(used)), dtype=np.bool_)
-    if new_tokens == "prompt":
+    if new_tokens == "none":
+        barred[:, first:] = True
+    elif new_tokens == "prompt":
         for row, ids in zip(barred, batch.rows, strict=True):
             row[first:] = ~np.isin(first + used, ids)
     return torch.from_numpy(barred).to(device)

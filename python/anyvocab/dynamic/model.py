@@ -362,7 +362,7 @@ class DynamicModel:
         The prompts are read in one pass, padded on their left; what follows uses a normal cache, by
         the model's own `generate`. Of its `generation_config`, what counts the ids of a prompt (a
         repetition penalty) and what draws is off. Without a merge the greedy output is what
-        `generate` gives for the ids.
+        `generate` gives for the ids; one that the tokenizer does not have is never written.
 
         Where new tokens may be written the head has a row more for each, and the loop is ours. The
         mean of rows is a poor guess of an output row; look at what comes.

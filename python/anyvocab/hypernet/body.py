@@ -100,11 +100,20 @@ class Body:
             embedded = embedded * self.reading
         options: dict[str, Any] = {"inputs_embeds": embedded, "attention_mask": mask}
         if self.kind == "causal":
-            found: Tensor = self.model.base_model(**options, use_cache=False).last_hidden_state
+            said = self.model.base_model(**options, use_cache=False)
+            found: Tensor | None = getattr(said, "last_hidden_state", None)
+            if found is None:
+                raise errors.build(
+                    errors.InvalidValue,
+                    f"{type(self.model).__name__} does not tell its body from its head: its "
+                    "base_model gives no last_hidden_state",
+                    field="model",
+                    fix="give a class of transformers whose base_model is the model without a head",
+                )
             return found
         with _without_decoder(self.model):
-            found = self.model(**options).logits
-            return found
+            states: Tensor = self.model(**options).logits
+            return states
 
     def shape(self) -> Callable[[Tensor], Tensor] | None:
         """Return what the model does to its logits; None for nothing."""
