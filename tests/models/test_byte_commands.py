@@ -228,7 +228,7 @@ def test_a_window_that_is_too_long_says_so(
     ("arguments", "words"),
     [
         (["complete", MODEL, "x", "--law", "exact"], "local, canonical, marginal"),
-        (["score", MODEL, ""], "text: is empty"),
+        (["score", MODEL, ""], "TEXT: is empty"),
         (["infill", MODEL, "--prefix", "a", "--mode", "magic"], "bytes, tokens, healing"),
         (["infill", MODEL, "--file", __file__], "holds <FILL>"),
         (["ensemble", MODEL, "--prompt", "x", "--rule", "vote"], "mixture, bayes"),

@@ -35,6 +35,7 @@ from anyvocab.cli import swap as swap_
 from anyvocab.cli import sweep as sweep_
 from anyvocab.cli import train as train_
 from anyvocab.cli.output import ExitCode, Output
+from anyvocab.cli.spoken import options_of, translated
 
 __all__ = ["app", "run"]
 
@@ -102,7 +103,10 @@ def _guard(command: Callable[..., ExitCode]) -> Callable[..., None]:
             # The reader has gone (`| head`). Python would complain again when it closes stdout.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = ExitCode.FAILED
-        except (AnyvocabError, OSError) as error:
+        except AnyvocabError as error:
+            output.error(translated(error, options_of(command), in_files=False))
+            code = ExitCode.FAILED
+        except OSError as error:
             output.error(error)
             code = ExitCode.FAILED
         raise typer.Exit(int(code))

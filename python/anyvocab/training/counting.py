@@ -248,7 +248,7 @@ def refuse_existing(path: Path) -> None:
             "it exists",
             field="out",
             file=str(path),
-            fix='write elsewhere, or use existing="replace" (--replace)',
+            fix='write elsewhere, or use existing="replace"',
         )
 
 
