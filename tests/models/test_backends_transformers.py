@@ -341,6 +341,16 @@ def test_a_text_of_5000_tokens_comes_in_pieces() -> None:
     assert len(list(backend.logits([nodes[-1]]))) == 1
 
 
+@pytest.mark.parametrize("name", ["mamba", "jamba", "bloom", "llama"])
+def test_several_ids_are_read_right_behind_what_was_read_before(name: str) -> None:
+    # transformers' Mamba layers forget their state when more than one id follows it.
+    backend = TransformersBackend(model(name))
+    first = backend.root([5, 6, 7])
+    consume(backend, [first])
+    last = backend.extend(backend.extend(backend.extend(first, 8), 9), 10)
+    agree(consume(backend, [last])[last], model(name), [5, 6, 7, 8, 9, 10])
+
+
 def test_a_state_that_one_id_at_a_time_can_follow_is_followed_so() -> None:
     backend = TransformersBackend(model("mamba"))
     backend._engine.stride = 1
