@@ -351,6 +351,18 @@ def test_several_ids_are_read_right_behind_what_was_read_before(name: str) -> No
     agree(consume(backend, [last])[last], model(name), [5, 6, 7, 8, 9, 10])
 
 
+def test_rounding_to_bfloat16_does_not_hide_a_state_that_is_forgotten() -> None:
+    torch.manual_seed(0)
+    config = t.MambaConfig(vocab_size=353, hidden_size=32, num_hidden_layers=2, state_size=8)
+    network = t.MambaForCausalLM(config).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(2)
+    backend = TransformersBackend(network.to(torch.bfloat16))
+    assert backend._engine.stride == 1, backend.why
+
+
 def test_a_state_that_one_id_at_a_time_can_follow_is_followed_so() -> None:
     backend = TransformersBackend(model("mamba"))
     backend._engine.stride = 1

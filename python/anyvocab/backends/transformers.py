@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from anyvocab import errors
@@ -210,10 +211,10 @@ class TransformersBackend:
         from anyvocab.backends._probe import verdict
 
         findings = []
-        for name, make in self._candidates():
+        for name, make, careful in self._candidates():
             if mode not in ("auto", name):
                 continue
-            right, found = verdict(reference, make)
+            right, found = verdict(reference, make, careful)
             findings.append(f"{name}: {found}")
             if right:
                 return name, "; ".join(findings), make()
@@ -227,16 +228,17 @@ class TransformersBackend:
             fix="leave it out: the best mode that works is found",
         )
 
-    def _candidates(self) -> Iterator[tuple[Mode, Callable[[], Any]]]:
-        """Yield the modes to probe, the best first, each with what makes its engine."""
+    def _candidates(self) -> Iterator[tuple[Mode, Callable[[], Any], Callable[[], Any] | None]]:
+        """Yield the modes to probe, the best first: what makes its engine, and a careful one."""
         from anyvocab.backends._forest import Forest
 
         if "position_ids" in self._network.takes and self._network.cache_name is not None:
-            yield "tree", lambda: Forest(self._network, **self._sizes)
+            yield "tree", lambda: Forest(self._network, **self._sizes), None
         if self._network.cache_name is not None:
-            yield "crop", lambda: self._paths("crop")
-            yield "snapshot", lambda: self._paths("snapshot")
-            yield "snapshot", lambda: self._paths("snapshot", stride=1)
+            by_one = partial(self._paths, "snapshot", stride=1)
+            yield "crop", partial(self._paths, "crop"), None
+            yield "snapshot", partial(self._paths, "snapshot"), by_one
+            yield "snapshot", by_one, None
 
     def _paths(self, mode: Literal["crop", "snapshot", "recompute"], **more: int) -> Any:
         from anyvocab.backends._paths import Paths
