@@ -214,6 +214,17 @@ def test_wrong_usage_is_exit_code_2(
     assert words in capsys.readouterr().err
 
 
+def test_a_text_that_is_too_long_to_score_at_once_names_the_window(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "long.txt"
+    text.write_bytes(b"x y z " * 500)  # 1,500 tokens
+    assert main(["score", MODEL, "--file", str(text)]) == 1
+    assert "give a --window" in capsys.readouterr().err
+    assert main(["score", MODEL, "--file", str(text), "--window", "2900"]) == 1
+    assert "give a smaller --window" in capsys.readouterr().err
+
+
 def test_a_window_that_is_too_long_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -282,3 +282,15 @@ def test_a_completion_tells_its_text_and_is_plain_data() -> None:
         "finish": "stop",
         "tokens": 2,
     }
+
+
+def test_a_completion_ends_where_the_longest_context_of_the_model_does() -> None:
+    tokenizer = av.Tokenizer.load(json.dumps(merged_tokenizer(MERGES)).encode())
+    after = np.where(np.arange(ROWS) == ord("c"), 9.0, 0.0)
+    backend = TableBackend(ROWS, lambda _: after, max_context=6)
+    lm = ByteLM(backend, tokenizer, first_ids=[END_ID], specials={END_ID: "end"})
+    one = lm.complete(b"xyz", max_new_tokens=50)
+    # The first id and x, y, z leave room for two more; a third is written behind them.
+    assert (one.bytes, one.finish, one.tokens) == (b"ccc", "length", 3)
+    with pytest.raises(av.LimitExceeded, match="at most 6"):
+        lm.complete(b"xyzxyz", max_new_tokens=50)

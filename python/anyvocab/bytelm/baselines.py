@@ -194,12 +194,13 @@ def generate(
         ends: Ids that end the text.
         barred: Ids of text that cannot be chosen all the same.
         sampler: How ids are chosen; greedily when left out.
-        max_new_tokens: The most ids.
+        max_new_tokens: The most ids; fewer where the longest context of the model ends before.
         max_bytes: The most bytes; what is over is cut off.
         stop: Where one of these appears, the text ends.
         closed: Asked after each id with the bytes so far: whether the text ends here.
 
     Raises:
+        LimitExceeded: `ids` are more than the model's longest context.
         NumericsError: A row of logits has no finite number among the ids that may be chosen, or
             one that is not a number.
     """
@@ -209,6 +210,8 @@ def generate(
     choices = _Choices(lm.tokenizer, ends, int(backend.rows), barred)
     written, logprob, finish = b"", 0.0, "length"
     taken: list[int] = []
+    if backend.max_context is not None:  # the last id is written behind all that the model reads
+        max_new_tokens = min(max_new_tokens, max(1, backend.max_context - len(ids) + 1))
     node = backend.root([int(id) for id in ids])
     try:
         while len(taken) < max_new_tokens and (max_bytes is None or len(written) < max_bytes):

@@ -367,7 +367,8 @@ class ByteLM(ByteModel):
 
         Args:
             context: What stands before.
-            max_new_tokens: The most tokens that the model writes behind the cover.
+            max_new_tokens: The most tokens that the model writes behind the cover; fewer where the
+                longest context of the model ends before.
             max_bytes: The most bytes.
             temperature: 0 takes the likeliest token.
             top_k: How many tokens are left.

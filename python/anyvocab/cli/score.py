@@ -76,18 +76,28 @@ def command(
     output = Output(json=json)
     lm = open_model(output, model, law=law, device=device, dtype=dtype)
     steps, with_end = [], None
-    if window is not None:
-        from anyvocab.evaluate.byte_scores import byte_logprobs
+    try:
+        if window is not None:
+            from anyvocab.evaluate.byte_scores import byte_logprobs
 
-        steps = byte_logprobs(lm, data, window=window, before=before).tolist()
-        logprob = math.fsum(steps)
-    else:
-        logprob = lm.score(data, before)
-        with_end = lm.score(data, before, end=True) if end else None
-        if per_byte:
-            rows = lm.next_byte_logprobs(data, before)
-            steps = [float(row[byte]) for row, byte in zip(rows, [*data, END], strict=True)]
-            steps = steps if end else steps[:-1]
+            steps = byte_logprobs(lm, data, window=window, before=before).tolist()
+            logprob = math.fsum(steps)
+        else:
+            logprob = lm.score(data, before)
+            with_end = lm.score(data, before, end=True) if end else None
+            if per_byte:
+                rows = lm.next_byte_logprobs(data, before)
+                steps = [float(row[byte]) for row, byte in zip(rows, [*data, END], strict=True)]
+                steps = steps if end else steps[:-1]
+    except errors.LimitExceeded as error:
+        if error.field != "nodes":
+            raise
+        raise errors.build(
+            errors.LimitExceeded,
+            f"these are more ids than the {lm.backend.max_context} that the model sees at once",
+            field="text" if window is None else "window",
+            fix=f"give a {'' if window is None else 'smaller '}--window",
+        ) from error
     bits = -logprob / (len(data) * math.log(2)) if data else math.nan
     if json:
         found: dict[str, object] = {
