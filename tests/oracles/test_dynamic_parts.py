@@ -54,6 +54,14 @@ POST_PROCESSORS: dict[str, Any] = {
     },
     "sequence": {"type": "Sequence", "processors": [BYTE_LEVEL, BERT]},
 }
+TWICE = {
+    "type": "Sequence",
+    "processors": [
+        template([place("A", 3)], [place("B", 1), place("A", 2)]),
+        POST_PROCESSORS["bert"],
+        {"type": "Sequence", "processors": [POST_PROCESSORS["roberta"], BERT]},
+    ],
+}
 PAIRS = [("hello shell", "hell hello"), ("", "he"), ("hello <|end|> hello", ""), ("", "")]
 WORDS = [["hello", "hell", "", "don't"], [], ["shell"], [" hello", "hello  hell"]]
 
@@ -159,7 +167,8 @@ def test_real_bert_agrees_on_pairs_and_words(fixtures: Path) -> None:
 
 
 def test_what_cannot_be_put_together_is_refused_by_name() -> None:
-    dyn, _ = both({"type": "Sequence", "processors": [BERT, BERT]})
+    wide = template([place("A", 0)], [place("A", 0), place(SEP[0], 0), place("B", 1)])
+    dyn, _ = both({"type": "Sequence", "processors": [wide, BERT]})  # `tokenizers` panics at a pair
     with pytest.raises(errors.InvalidValue, match="no template for a pair; give one text"):
         base_of(dyn, PAIRS, add_special_tokens=True)
     with pytest.raises(errors.InvalidValue, match="a tuple of 3 is no pair"):
@@ -168,9 +177,22 @@ def test_what_cannot_be_put_together_is_refused_by_name() -> None:
         base_of(dyn, "hello")
 
 
-def test_templates_in_templates_stand_around_words_as_around_a_text() -> None:
-    inner = template([place(SEP[0], 0), place("A", 0)], [])
-    dyn, _ = both({"type": "Sequence", "processors": [inner, BERT]})
+@pytest.mark.parametrize("added", [True, False])
+def test_post_processors_one_after_the_other_have_the_ids_and_types_of_tokenizers(
+    added: bool,
+) -> None:
+    # Not the parts: there the special tokens of the first belong to the text they stand around.
+    dyn, theirs = both(TWICE)
+    base = base_of(dyn, [*PAIRS, "hello"], add_special_tokens=added)
+    wanted = [theirs.encode(*pair, add_special_tokens=added) for pair in [*PAIRS, ("hello",)]]
+    assert rows(base, base.ids) == [one.ids for one in wanted]
+    assert rows(base, base.types) == [one.type_ids for one in wanted]
+
+
+def test_templates_one_after_the_other_stand_around_words_as_around_a_text() -> None:
+    first = template([place(SEP[0], 0), place("A", 0)], [])
+    dyn, theirs = both({"type": "Sequence", "processors": [first, BERT]})
     base = base_of(dyn, [["hello"], "hello"], add_special_tokens=True)
     alone = dyn.tokenizer.encode("hello", add_special_tokens=True).tolist()
     assert rows(base, base.ids) == [alone, alone]
+    assert alone == theirs.encode("hello").ids

@@ -71,15 +71,7 @@ class Layout:
         found = _flat(json.loads(tokenizer.components())["post_processor"])
         found = [one for one in found if one["type"] != "ByteLevel"]
         first, second = Piece((), 0, 0), Piece((), 1, 1)
-        single: tuple[Piece, ...] = (first,)
-        pair: tuple[Piece, ...] = (first, second)
-        for number, outer in enumerate(found):  # each stands around what the one before it made
-            around = _pieces(outer, "single")
-            middle = next(i for i, piece in enumerate(around) if piece.part >= 0)
-            inside = [replace(piece, type=around[middle].type) for piece in single]
-            single = (*around[:middle], *inside, *around[middle + 1 :])
-            # Two templates, one in the other, say nothing of pairs.
-            pair = _pieces(outer, "pair") if number == 0 else ()
+        single, pair = _run(found, [(first,)]), _run(found, [(first,), (second,)])
         if not add_special_tokens:
             single = tuple(piece for piece in single if piece.part >= 0)
             pair = tuple(piece for piece in pair if piece.part >= 0)
@@ -246,18 +238,40 @@ def _flat(post_processor: Any) -> list[Any]:
     return [one for inner in post_processor["processors"] for one in _flat(inner)]
 
 
-def _pieces(template: Any, name: str) -> tuple[Piece, ...]:
-    """Return the places of a template; `tokenizers` has three ways to write one."""
-    if template["type"] == "TemplateProcessing":
-        ids = {token: tuple(one["ids"]) for token, one in template["special_tokens"].items()}
-        return tuple(_piece(one, ids) for one in template[name])
-    begin, end = ((template[side][1],) for side in ("cls", "sep"))
-    single = (Piece(begin, -1, 0), Piece((), 0, 0), Piece(end, -1, 0))
-    if name == "single":
-        return single
-    if template["type"] == "BertProcessing":
-        return (*single, Piece((), 1, 1), Piece(end, -1, 1))
-    return (*single, Piece(end, -1, 0), Piece((), 1, 0), Piece(end, -1, 0))  # RoBERTa's
+def _run(steps: list[Any], parts: list[tuple[Piece, ...]]) -> tuple[Piece, ...]:
+    """Return what post-processors make of one part or two, one after the other.
+
+    What a template writes are parts to the next, as a pair is; a template for three there is none.
+    """
+    for step in steps:
+        if step["type"] != "TemplateProcessing":
+            parts = [_around(step, number, part) for number, part in enumerate(parts)]
+        elif len(parts) not in (1, 2):
+            return ()
+        else:
+            parts = _fill(step, parts)
+    return tuple(piece for part in parts for piece in part)
+
+
+def _fill(template: Any, parts: list[tuple[Piece, ...]]) -> list[tuple[Piece, ...]]:
+    ids = {token: tuple(one["ids"]) for token, one in template["special_tokens"].items()}
+    filled = []
+    for one in template["single" if len(parts) == 1 else "pair"]:
+        place = _piece(one, ids)
+        inside = parts[place.part] if place.part >= 0 else (place,)
+        filled.append(tuple(replace(piece, type=place.type) for piece in inside))
+    return filled
+
+
+def _around(step: Any, number: int, part: tuple[Piece, ...]) -> tuple[Piece, ...]:
+    """Return a part within the begin and end of BERT or RoBERTa."""
+    begin, end = ((step[side][1],) for side in ("cls", "sep"))
+    if step["type"] == "BertProcessing":
+        kind = min(number, 1)
+        before = () if number else (Piece(begin, -1, 0),)
+        return (*before, *part, Piece(end, -1, kind))
+    part = tuple(replace(piece, type=0) for piece in part)  # RoBERTa tells no parts apart
+    return (Piece(end if number else begin, -1, 0), *part, Piece(end, -1, 0))
 
 
 def _piece(one: Any, ids: dict[str, tuple[int, ...]]) -> Piece:

@@ -184,8 +184,16 @@ pub enum PostProcessor {
     /// Nothing.
     #[default]
     None,
-    /// One after the other.
-    Sequence(Vec<PostProcessor>),
+    /// One after the other. What a template writes are parts to the next, as a pair of texts is: the ids are not those
+    /// of the members nested into each other.
+    Sequence {
+        /// The members, those of inner sequences too.
+        members: Vec<PostProcessor>,
+        /// Ids before the text after all of them.
+        before: Vec<TokenId>,
+        /// Ids after the text after all of them.
+        after: Vec<TokenId>,
+    },
     /// Special ids before and after a single text (`TemplateProcessing`, `BertProcessing`, `RobertaProcessing`).
     Template {
         /// Ids before the text.

@@ -76,6 +76,8 @@ pub struct Encoder {
     description: Arc<Description>,
     raw_added: Option<Added>,
     normalized_added: Option<Added>,
+    /// Added tokens whose content the normalizer changes, and what it becomes; by id.
+    respelt: Vec<(TokenId, Vec<u8>)>,
     normalizer: normalize::Compiled,
     tree: tree::Compiled,
     path: Path,
@@ -111,24 +113,40 @@ impl Encoder {
         // A normalizer that writes the byte alphabet leaves it in the pretokens: the model reads it as it is.
         let raw_bytes = tree.output() == tree::Output::RawBytes;
         let engine = Engine::new(&description, raw_bytes, matches!(path, Path::Marked(_)), limits)?;
-        let (mut raw, mut normalized) = (Vec::new(), Vec::new());
+        let (mut raw, mut normalized, mut respelt) = (Vec::new(), Vec::new(), Vec::new());
         for token in &description.added_tokens {
             let content = token.content.as_bytes();
             if token.normalized {
                 let pattern = normalizer.apply(content)?.into_owned();
+                if pattern.is_empty() && !content.is_empty() {
+                    let found = format!(
+                        "the normalizer leaves nothing of {:?}, which would be found everywhere",
+                        token.content
+                    );
+                    return Err(Error::unsupported("added_tokens", found, "set its normalized to false"));
+                }
+                if pattern != content {
+                    respelt.push((token.id, pattern.clone()));
+                }
                 normalized.push((pattern, token.clone()));
             } else {
                 raw.push((content.to_vec(), token.clone()));
             }
         }
+        respelt.sort_unstable();
         let decoder = decode::Compiled::new(&description.decoder, limits)?;
         let joining = Joining::of(&description);
         let asks_for_start = shape::marks_first(&description) && (!normalizer.is_identity() || tree.needs_alignment());
-        let (mut before, mut after) = (Vec::new(), Vec::new());
-        template_ids(&description.post_processor, &mut before, &mut after);
+        let (before, after) = match &description.post_processor {
+            PostProcessor::None | PostProcessor::ByteLevel { .. } => (Vec::new(), Vec::new()),
+            PostProcessor::Sequence { before, after, .. } | PostProcessor::Template { before, after, .. } => {
+                (before.clone(), after.clone())
+            }
+        };
         Ok(Self {
             raw_added: Added::new(unique(raw))?,
             normalized_added: Added::new(unique(normalized))?,
+            respelt,
             description,
             normalizer,
             tree,
@@ -401,24 +419,6 @@ impl<S: Sink> ScannerVisitor<()> for Scan<'_, S> {
             }
             self.engine.piece(self.text, at, end, self.scratch, self.sink);
             at = end;
-        }
-    }
-}
-
-fn template_ids(post: &PostProcessor, before: &mut Vec<TokenId>, after: &mut Vec<TokenId>) {
-    match post {
-        PostProcessor::None | PostProcessor::ByteLevel { .. } => {}
-        PostProcessor::Sequence(parts) => {
-            for part in parts {
-                let (mut outer_before, mut outer_after) = (Vec::new(), Vec::new());
-                template_ids(part, &mut outer_before, &mut outer_after);
-                before.splice(0..0, outer_before);
-                after.extend(outer_after);
-            }
-        }
-        PostProcessor::Template { before: b, after: a, .. } => {
-            before.extend_from_slice(b);
-            after.extend_from_slice(a);
         }
     }
 }

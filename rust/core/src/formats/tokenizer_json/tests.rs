@@ -188,6 +188,44 @@ fn templates_become_the_ids_around_a_text() {
 }
 
 #[test]
+fn what_a_template_writes_are_parts_to_the_next_member_of_a_sequence() {
+    let special = |id: &str| json!({"SpecialToken": {"id": id, "type_id": 0}});
+    let text = |id: &str| json!({"Sequence": {"id": id, "type_id": 0}});
+    let template = |single: Value, pair: Value| {
+        let declared = json!({"b": {"id": "b", "ids": [1], "tokens": ["b"]}});
+        json!({"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": declared})
+    };
+    let ended = template(json!([text("A"), special("b")]), json!([text("B"), special("b"), text("A")]));
+    let opened = template(json!([special("b"), text("A"), special("b")]), json!([text("A"), text("B")]));
+    let bert = json!({"type": "BertProcessing", "sep": ["b", 1], "cls": ["a", 0]});
+    let mut roberta = bert.clone();
+    roberta["type"] = "RobertaProcessing".into();
+    roberta["trim_offsets"] = true.into();
+    roberta["add_prefix_space"] = true.into();
+    let sequence = |members: &[&Value]| json!({"type": "Sequence", "processors": members});
+    let read = |value: Value| {
+        let path = document(json!({"post_processor": value}));
+        super::read(path.as_bytes(), &Limits::default()).map(|described| match described.post_processor {
+            PostProcessor::Sequence { before, after, .. } => (before, after),
+            other => panic!("{other:?}"),
+        })
+    };
+    let ids = |members: &[&Value]| read(sequence(members)).unwrap();
+    // as `tokenizers` 0.23.3 writes them
+    assert_eq!(ids(&[]), (vec![], vec![]));
+    assert_eq!(ids(&[&ended, &ended]), (vec![1, 1], vec![]));
+    assert_eq!(ids(&[&ended, &sequence(&[&bert])]), (vec![0], vec![1, 1, 1]));
+    assert_eq!(ids(&[&ended, &roberta]), (vec![0], vec![1, 1, 1, 1]));
+    assert_eq!(ids(&[&opened, &roberta]), (vec![0, 1, 1, 1], vec![1, 1, 1, 1]));
+    assert_eq!(ids(&[&bert, &roberta]), (vec![0, 0], vec![1, 1]));
+    let refused = read(sequence(&[&opened, &sequence(&[&bert, &opened])])).unwrap_err().to_string();
+    assert!(refused.contains("processors[1].processors[1]: what stands before it makes 3 parts"), "{refused}");
+    let lost = template(json!([text("A"), special("b")]), json!([]));
+    let refused = read(sequence(&[&ended, &lost])).unwrap_err().to_string();
+    assert!(refused.contains("processors[1]: the text stands 0 times"), "{refused}");
+}
+
+#[test]
 fn what_encoding_never_does_is_ignored() {
     let text = document(json!({
         "truncation": {"max_length": 3, "direction": "Right", "strategy": "LongestFirst", "stride": 0},

@@ -178,7 +178,7 @@ fn metaspace(replacement: char, prepend_scheme: PrependScheme, split: bool) -> J
 pub(super) fn post_processor(of: &PostProcessor, name: &dyn Fn(u32) -> String) -> Json {
     match of {
         PostProcessor::None => Json::Null,
-        PostProcessor::Sequence(members) => Json::component(
+        PostProcessor::Sequence { members, .. } => Json::component(
             "Sequence",
             [("processors", Json::List(members.iter().map(|m| post_processor(m, name)).collect()))],
         ),
