@@ -82,10 +82,16 @@ impl Added {
             if token.rstrip {
                 end += trim_start(&text[end..]);
             }
+            if end < start {
+                continue; // the token before took more than this one; `tokenizers` panics
+            }
             if done < start {
                 each(Part::Text(done, start))?;
             }
-            each(Part::Token(token.id, start, end))?;
+            // The token before may have taken all of it as its white space: `tokenizers` drops what is empty.
+            if start < end {
+                each(Part::Token(token.id, start, end))?;
+            }
             done = end;
         }
         if done < text.len() { each(Part::Text(done, text.len())) } else { Ok(()) }
