@@ -90,9 +90,9 @@ def train(
 ) -> Tokenizer:
     """Return a byte-level BPE tokenizer learnt from a corpus.
 
-    The merges equal those of Hugging Face's `BpeTrainer` on the same pretokens, but for three
-    things: counts of pairs are 64 bits wide, no merge ever makes the spelling of a special token,
-    and `limit_alphabet` does not leave equals to chance. They do not depend on threads, nor on the
+    The merges equal those of Hugging Face's `BpeTrainer` on the same pretokens, but for four
+    things: counts of pairs are 64 bits wide, no merge ever makes the spelling of a special token
+    or a token of more than 32 KiB, and `limit_alphabet` does not leave equals to chance. They do not depend on threads, nor on the
     order of the documents. The first merges of a larger vocabulary are those of a smaller one.
 
     Args:

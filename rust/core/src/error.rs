@@ -41,7 +41,14 @@ impl Error {
         found: impl Into<String>,
         fix: impl Into<String>,
     ) -> Self {
-        Self { kind, file: None, field: field.into(), found: found.into(), fix: fix.into() }
+        Self { kind, file: None, field: shortened(field.into()), found: shortened(found.into()), fix: fix.into() }
+    }
+
+    /// The same error about another field.
+    #[must_use]
+    pub(crate) fn at(mut self, field: impl Into<String>) -> Self {
+        self.field = field.into();
+        self
     }
 
     /// A malformed file: `field` (`model.merges[17]`), what was `found` there, and how to mend it.
@@ -95,6 +102,18 @@ impl Error {
     pub fn fix(&self) -> &str {
         &self.fix
     }
+}
+
+/// The text, or both its ends where it is long: a field may be named after a token of 80,000 bytes.
+fn shortened(text: String) -> String {
+    const LONGEST: usize = 600;
+    const END: usize = 200;
+    if text.len() <= LONGEST {
+        return text;
+    }
+    let boundary = |at: usize| (0..=at).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    let (head, tail) = (boundary(END), boundary(text.len() - END));
+    format!("{} ... {}", &text[..head], &text[tail..])
 }
 
 impl fmt::Display for Error {

@@ -244,7 +244,11 @@ pub(super) fn spell(tokens: &Tokens, (left, right): (TokenId, TokenId), out: &mu
     out.extend_from_slice(tokens.get(right));
 }
 
-/// What no merge may make.
+/// No merge makes a longer token, in bytes. Spelled in the byte alphabet, where a byte is a character of one or two bytes,
+/// it is within `Limits.token_bytes`: a `tokenizer.json` with a longer one could not be read back.
+pub const LONGEST_TOKEN: usize = 32 << 10;
+
+/// What no merge may make: a spelling that is reserved, what is too long, what the veto says.
 pub(super) struct Forbidden<'o> {
     reserved: HashSet<&'o [u8]>,
     veto: Option<&'o Veto>,
@@ -257,7 +261,7 @@ impl<'o> Forbidden<'o> {
 
     /// Whether a token may not be; the answer depends on nothing else, so a pair is skipped for ever.
     pub(super) fn forbids(&self, token: &[u8]) -> Result<bool> {
-        if self.reserved.contains(token) {
+        if token.len() > LONGEST_TOKEN || self.reserved.contains(token) {
             return Ok(true);
         }
         self.veto.map_or(Ok(false), |veto| veto.forbids(token))

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::merge::LONGEST_TOKEN;
 use super::*;
 use crate::ids::TokenId;
 use crate::limits::Limits;
@@ -210,6 +211,15 @@ fn the_bound_on_the_length_is_exclusive_as_in_tokenizers_and_inclusive_in_bytes(
     assert_eq!(longest(MaxLength::HuggingFace(0)), Some(2), "two symbols may always merge");
     assert_eq!(longest(MaxLength::Bytes(4)), Some(4));
     assert_eq!(longest(MaxLength::Bytes(1)), Some(1));
+}
+
+#[test]
+fn no_token_is_too_long_to_be_read_back() {
+    let word: Vec<TokenId> = std::iter::repeat_n(0, 3 * LONGEST_TOKEN).collect();
+    let learnt = learn(&vec![(word, 9)], &letters(1), &Options { min_frequency: 0, ..Options::default() });
+    let lengths: Vec<usize> = learnt.tokens.iter().map(<[u8]>::len).collect();
+    assert_eq!(lengths.iter().max(), Some(&LONGEST_TOKEN), "{lengths:?}");
+    assert!(2 * LONGEST_TOKEN <= Limits::default().token_bytes, "of characters of two bytes");
 }
 
 #[test]

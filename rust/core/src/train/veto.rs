@@ -51,7 +51,8 @@ impl Veto {
             return Err(Error::value("veto.inside", "an empty string, which every token holds", "leave it out"));
         }
         let inside = rules.inside.iter().map(|part| memmem::Finder::new(part).into_owned()).collect();
-        let pattern = rules.pattern.clone().map(|text| Splitter::new(&Pattern::Regex(text), limits)).transpose()?;
+        let pattern = rules.pattern.clone().map(|text| Splitter::new(&Pattern::Regex(text), limits)).transpose();
+        let pattern = pattern.map_err(|error| error.at("veto.pattern"))?;
         Ok(Self { rules, inside, pattern })
     }
 
