@@ -179,10 +179,7 @@ def _print(output: Output, comparison: TokenizerComparison) -> None:
     scores = comparison.tokenizers
     names = [one.name for one in scores]
     output.heading("At a glance")
-    numbers = range(1, len(scores) + 1)
-    output.table(
-        ["", *names], [[title, *cells] for title, cells in summary(scores)], numbers=numbers
-    )
+    output.beside("", names, [[title, *cells] for title, cells in summary(scores)])
     level = f"{comparison.bootstrap.level:.0%} interval"
     several = len(comparison.domains) > 1
     output.heading("Bytes per token (higher is better)")
@@ -299,7 +296,7 @@ def _print_languages(output: Output, scores: Sequence[TokenizerScore]) -> None:
         for i, language in enumerate(found[0][1].languages)
     ]
     rows.append(["Gini coefficient", *(f"{fair.gini:.3f}" for _, fair in found)])
-    output.table(["language", *(name for name, _ in found)], rows, numbers=range(1, len(found) + 1))
+    output.beside("language", [name for name, _ in found], rows)
 
 
 def _print_tokens(output: Output, scores: Sequence[TokenizerScore]) -> None:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -32,6 +33,8 @@ __all__ = [
     "printable",
 ]
 
+TITLE_WIDTH = 16  # cells of a terminal: what a column's title takes of one line
+COLUMN_GAP = 2
 
 # JSON escapes the controls below 20 itself; these act on some terminals too.
 _CONTROLS_IN_JSON = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
@@ -156,7 +159,7 @@ class Output:
         """Print a table.
 
         Args:
-            columns: Their titles.
+            columns: Their titles, of one line or several.
             rows: Their cells; text is printed as it is, never as markup.
             numbers: Which columns are aligned to the right.
         """
@@ -165,12 +168,47 @@ class Output:
 
         table = Table(box=None, pad_edge=False, header_style="bold")
         for i, column in enumerate(columns):
-            table.add_column(column, justify="right" if i in numbers else "left", overflow="fold")
+            title = Text("\n".join(printable(line) for line in column.split("\n")))
+            table.add_column(title, justify="right" if i in numbers else "left", overflow="fold")
         for row in rows:
             table.add_row(
                 *(cell if isinstance(cell, Text) else Text(printable(str(cell))) for cell in row)
             )
         self.console.print(table)
+
+    def beside(self, corner: str, names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """Print a column of numbers for each name, in as many tables as the width asks for.
+
+        Args:
+            corner: The title of the first column, which every table has.
+            names: The titles of the others.
+            rows: A label and a cell for each name.
+        """
+        from rich.cells import cell_len
+
+        lines = [[printable(str(cell)) for cell in row] for row in rows]
+        titles = ["\n".join(wrap(printable(name), TITLE_WIDTH)) for name in names]
+
+        def width(column: int, title: str) -> int:
+            cells = [*title.split("\n"), *(line[column] for line in lines)]
+            return max(cell_len(cell) for cell in cells)
+
+        label = width(0, corner)
+        groups: list[list[int]] = []
+        room = 0
+        for column, title in enumerate(titles, 1):
+            needed = width(column, title) + COLUMN_GAP
+            if not groups or needed > room:
+                groups.append([])
+                room = self.console.width - label
+            groups[-1].append(column)
+            room -= needed
+        for number, group in enumerate(groups):
+            if number:
+                self.console.print()
+            columns = [corner, *(titles[column - 1] for column in group)]
+            cells = [[line[0], *(line[column] for column in group)] for line in lines]
+            self.table(columns, cells, numbers=range(1, len(columns)))
 
     def progress(self, line: str) -> None:
         """Say on stderr what is going on."""

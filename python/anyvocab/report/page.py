@@ -18,6 +18,9 @@ from anyvocab import errors
 
 __all__ = ["card", "data", "page", "section", "table", "text"]
 
+LONG_TITLE = 20  # characters: what a column's title may take of one line
+MANY = 6  # columns that fit on a page
+
 _STYLE = """
 :root { color-scheme: light dark;
   --paper: #fbfbf9; --ink: #1c2024; --soft: #5d6670; --line: #dcdfe3; --panel: #ffffff;
@@ -50,6 +53,10 @@ th { text-align: left; font-weight: 600; color: var(--soft); font-size: .85rem; 
 th, td { padding: .28rem .7rem .28rem 0; border-bottom: 1px solid var(--line);
   vertical-align: top; }
 td.n, th.n { text-align: right; white-space: nowrap; } td.bars { min-width: 7rem; width: 40%; }
+th { vertical-align: bottom; } th .long { display: inline-block; white-space: normal;
+  max-width: 9rem; overflow-wrap: anywhere; }
+.many th:first-child, .many td:first-child { position: sticky; left: 0; min-width: 8rem;
+  background: var(--paper); }
 .made { min-width: 10rem; }
 code, pre { font-family: ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 code { font-size: .92em; background: var(--t1); border-radius: .2rem; padding: .05rem .25rem;
@@ -178,10 +185,16 @@ def table(
         numbers: Which columns are aligned to the right.
     """
     kinds = [' class="n"' if i in numbers else "" for i in range(len(columns))]
-    head = "".join(f"<th{k}>{text(c)}</th>" for k, c in zip(kinds, columns, strict=True))
+    head = "".join(f"<th{k}>{_title(c)}</th>" for k, c in zip(kinds, columns, strict=True))
     body = "".join(
         "<tr>" + "".join(f"<td{k}>{c}</td>" for k, c in zip(kinds, row, strict=True)) + "</tr>"
         for row in rows_html
     )
-    whole = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    many = ' class="many"' if len(columns) > MANY else ""  # the first stays in sight
+    whole = f"<table{many}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     return f'<div class="wrap">{whole}</div>'
+
+
+def _title(title: str) -> str:
+    """Return the title of a column; a long name takes several lines, not a page's width."""
+    return f'<span class="long">{text(title)}</span>' if len(title) > LONG_TITLE else text(title)
