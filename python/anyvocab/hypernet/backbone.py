@@ -35,8 +35,8 @@ class Backbone:
 
     Attributes:
         body: The model, its adapters included.
-        teacher: What knows the source's tokenization, for likelihood matching: the model as it
-            was; None where nothing asks for it.
+        teacher: What knows the source's tokenization, for likelihood matching and for merged
+            batches: the model as it was; None where nothing asks for it.
         names: Names of the parameters that are trained, sorted.
     """
 
@@ -57,7 +57,7 @@ class Backbone:
         model: nn.Module = body.model
         model.requires_grad_(False)
         teacher = None
-        if options.alm:
+        if options.alm or options.dynamic_share:
             teacher = body
             if options.backbone == "full":
                 shared = {id(one): one for one in _vocabulary(model)}

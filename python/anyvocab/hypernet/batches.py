@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -134,11 +134,17 @@ class Batcher:
         part, texts = self.texts.draw(step, self.count, self.span)
         return self.make(self.samplers[part].step(texts), texts, step, part)
 
-    def catch_up(self, step: int) -> None:
-        """Fill the samplers' queues with what they hold before `step`."""
-        parts = [self.texts.draw(earlier, 0, 1)[0] for earlier in range(step)]
+    def catch_up(self, step: int, *, without: Callable[[int], bool] | None = None) -> None:
+        """Fill the samplers' queues with what they hold before `step`.
+
+        Args:
+            step: The next step.
+            without: Whether a step sampled no tokenizer; all did when left out.
+        """
+        steps = [one for one in range(step) if without is None or not without(one)]
+        parts = {earlier: self.texts.draw(earlier, 0, 1)[0] for earlier in steps}
         for part, sampler in enumerate(self.samplers):
-            mine = [earlier for earlier in range(step) if parts[earlier] == part]
+            mine = [earlier for earlier in steps if parts[earlier] == part]
             last = mine[max(0, len(mine) - sampler.options.queue_batches) :]
             batches = [self.texts.draw(one, self.count, self.span)[1] for one in last]
             sampler.replay(batches, step=len(mine))

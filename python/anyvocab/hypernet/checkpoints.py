@@ -66,6 +66,8 @@ class Checkpoints:
         options = asdict(trainer.options)
         for name in _FREE:
             options.pop(name)
+        if not options["dynamic_share"]:  # runs from before there were merged batches go on
+            options = {n: v for n, v in options.items() if not n.startswith("dynamic_")}
         found = hashlib.sha256()
         for part in trainer.texts.parts:
             data = hashlib.sha256(part.data.data).digest()

@@ -26,6 +26,7 @@ from anyvocab.hypernet.fixed import FixedSampler, FixedSurroundings
 from anyvocab.hypernet.interrupts import Interrupts
 from anyvocab.hypernet.matching import Lesson, Teacher
 from anyvocab.hypernet.measuring import Log, Measured, windows
+from anyvocab.hypernet.merged import MergedBatch, MergedLoss, Merger, merged_objective, some_of
 from anyvocab.hypernet.network import NetworkConfig, ResidualHypernet
 from anyvocab.hypernet.objective import anchored, distance, lexical_of, objective, texts_of
 from anyvocab.hypernet.optim import Updates, rate
@@ -118,7 +119,7 @@ class Trainer:
         self.device = body.rows.input.device
         self.world = World.find(self.device) if world is None else world
         self._cut = cuts(options, body.model, self.world)
-        _check(options, body, self.world, cut=self._cut)
+        _check(options, body, self.world, cut=self._cut, target=target is not None)
         self.backbone = Backbone.of(body, options)
         self.body = self.backbone.body
         names = tuple(part.name for part in texts.parts)
@@ -155,15 +156,18 @@ class Trainer:
             )
         self.progress = Progress()
         self.log = Log()
+        self._merger = self._merges() if options.dynamic_share else None
         self._measuring: list[Batch] | None = None
-        self._drawn: tuple[Batch, Lesson | None] | None = None
+        self._measuring_merged: list[MergedBatch] | None = None
+        self._drawn: tuple[Batch | MergedBatch, Lesson | None] | None = None
         self._interrupts = Interrupts(alone=self.world.size == 1)
         self._leave = False
         told = {n: v for n, v in asdict(options).items() if isinstance(v, str | int | float)}
         self._tracker = Tracker(options.tracker, folder=folder, told=told, leads=self.world.leads)
         self.checkpoints = None if folder is None else Checkpoints(folder, self)
         if self.checkpoints is not None and self.checkpoints.load():
-            self.batcher.catch_up(self.progress.step)
+            without = None if self._merger is None else self._merger.takes
+            self.batcher.catch_up(self.progress.step, without=without)
         elif self.config.features and network is None:
             self._bound_features()
 
@@ -214,6 +218,24 @@ class Trainer:
             seed=options.seed,
         )
 
+    def _merges(self) -> Merger:
+        options, rows = self.options, len(self.body.rows)
+        surroundings = SurroundingsOf(self.tokenizer, rows) if self.config.features else None
+        return Merger(
+            self.texts,
+            self.tokenizer,
+            surroundings,
+            self.controls,
+            source_rows=rows,
+            kind=self.body.kind,
+            share=options.dynamic_share,
+            boundaries=options.dynamic_boundaries,
+            count=options.texts,
+            window=options.window,
+            span=options.span,
+            seed=options.seed,
+        )
+
     def _bound_features(self) -> None:
         """Let the network see what features there will be."""
         seen = [self._peeked(MEASURE_STEP * 2 + at).features for at in range(FEATURE_BATCHES)]
@@ -236,7 +258,7 @@ class Trainer:
             return min(1.0, self.progress.step / self.options.steps)
         return min(1.0, self.progress.seconds / (60.0 * (self.options.minutes or 1.0)))
 
-    def predict(self, batch: Batch) -> Rows:
+    def predict(self, batch: Batch | MergedBatch) -> Rows:
         """Return the network's rows of a batch; all ranks ask together."""
         return self._spread.rows(batch, anew=self.options.checkpointing)
 
@@ -245,13 +267,17 @@ class Trainer:
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
-    def _draw(self) -> tuple[Batch, Lesson | None]:
+    def _draw(self) -> tuple[Batch | MergedBatch, Lesson | None]:
         """Return the step's batch, the same one when the step was interrupted before."""
         step = self.progress.step
         if self._drawn is None or self._drawn[0].step != step:
-            batch = self.batcher.step(step)
+            batch: Batch | MergedBatch
+            if self._merger is not None and self._merger.takes(step):
+                batch = self._merger.step(step)
+            else:
+                batch = self.batcher.step(step)
             lesson = None
-            if self._teacher is not None:
+            if self._teacher is not None and isinstance(batch, Batch):
                 _, texts = self.texts.draw(step, self.options.texts, self.options.span)
                 lesson = self._teacher.lesson(batch, texts)
             if step % CHECK_STEPS == 0:
@@ -293,7 +319,7 @@ class Trainer:
         """What losses are multiplied by: FSDP2 divides summed gradients by the ranks."""
         return float(self.world.size) if self._cut else 1.0
 
-    def _descend(self, batch: Batch, lesson: Lesson | None) -> float:
+    def _descend(self, batch: Batch | MergedBatch, lesson: Lesson | None) -> float:
         """Leave each parameter this rank's gradient; return this rank's summed cross-entropy."""
         world, options, scored = self.world, self.options, max(1, batch.scored)
         batch = batch.to(self.device)
@@ -306,23 +332,39 @@ class Trainer:
         mine = list(range(world.rank, count, world.size))
         for part in range(options.accumulate):
             places = mine[part :: options.accumulate]
-            compare = None
-            if self._teacher is not None and lesson is not None:
-                compare = self._teacher.compare(lesson, places)
-            with self._cast():
-                loss = objective(
-                    texts_of(batch, places), leaves, self.body, self.controls, divergence=compare
-                )
-            total = loss.nats / scored
-            if loss.apart is not None and lesson is not None:
-                total = total + options.alm * loss.apart / max(1, lesson.count)
+            if isinstance(batch, MergedBatch):
+                merged = self._merged(some_of(batch, places), leaves)
+                total, cost = merged.apart / scored, merged.nats
+            else:
+                total, cost = self._cost(batch, places, leaves, lesson)
             (total * self._scale).backward()
-            nats += loss.nats.detach()
-        known = self._known(batch, leaves)
+            nats += cost.detach()
+        known = None if isinstance(batch, MergedBatch) else self._known(batch, leaves)
         if known is not None:  # every rank has all rows: each takes its share of what they cost
             (known * (self._scale / world.size)).backward()
         backward(rows, leaves)
         return float(nats)
+
+    def _cost(
+        self, batch: Batch, places: list[int], rows: Rows, lesson: Lesson | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the loss of some of a batch's texts, and their summed cross-entropy."""
+        compare = None
+        if self._teacher is not None and lesson is not None:
+            compare = self._teacher.compare(lesson, places)
+        with self._cast():
+            loss = objective(
+                texts_of(batch, places), rows, self.body, self.controls, divergence=compare
+            )
+        total = loss.nats / max(1, batch.scored)
+        if loss.apart is not None and lesson is not None:
+            total = total + self.options.alm * loss.apart / max(1, lesson.count)
+        return total, loss.nats
+
+    def _merged(self, batch: MergedBatch, rows: Rows) -> MergedLoss:
+        plain, teaching = self.backbone.teacher or self.body, self.backbone.teaching()
+        with self._cast():
+            return merged_objective(batch, rows, self.body, plain, teaching=teaching)
 
     def _known(self, batch: Batch, rows: Rows) -> torch.Tensor | None:
         """Return the weighted distance from rows that are known; None where there are none."""
@@ -365,12 +407,39 @@ class Trainer:
         bits, with_copies = (
             one / math.log(2) / max(1, size) for one in world.summed([nats, copied])
         )
-        found = Measured(self.progress.step, bits, apart, with_copies)
+        merged = self._measure_merged()
+        found = Measured(self.progress.step, bits, apart, with_copies, merged)
         self.log.measured.append(found)
         self._say("step %d: %.4f bits per byte held out", found.step, found.bits_per_byte)
         told = {"held_out_bits_per_byte": found.bits_per_byte, "held_out_lexical": apart}
+        if merged is not None:
+            self._say("step %d: merging costs %.4f bits per byte", found.step, merged)
+            told["held_out_merged"] = merged
         self._tracker.log(told, step=found.step)
         return found
+
+    def _measure_merged(self) -> float | None:
+        """Return bits per byte that merging costs, on held-out text; None where no step merges."""
+        if self._merger is None:
+            return None
+        if self._measuring_merged is None:
+            count, step = self.options.measured, MEASURE_STEP
+            texts = windows(self.texts.held_out, self.options.span, count * self.options.texts)
+            self._measuring_merged = [
+                self._merger.make(texts[at::count], step + at, self.texts.draw(step + at, 0, 1)[0])
+                for at in range(min(count, len(texts)))
+            ]
+        cost, size, world = 0.0, 0, self.world
+        for batch in self._measuring_merged:
+            here = batch.to(self.device)
+            mine = list(range(world.rank, max(len(batch.inputs), world.size), world.size))
+            with self._cast():
+                rows = self.predict(here)
+            loss = self._merged(some_of(here, mine), rows)
+            cost += float(loss.apart)
+            size += batch.bytes
+        [cost] = world.summed([cost])
+        return cost / math.log(2) / max(1, size)
 
     def run(self, watch: Watch | None = None) -> None:
         """Train until the budget is spent.
@@ -455,7 +524,7 @@ def _digest(network: torch.nn.Module) -> str:
     return found.hexdigest()
 
 
-def _check(options: FitOptions, body: Body, world: World, *, cut: bool) -> None:
+def _check(options: FitOptions, body: Body, world: World, *, cut: bool, target: bool) -> None:
     """Check that the options go together."""
     if options.texts < world.size * options.accumulate:
         raise errors.build(
@@ -471,6 +540,13 @@ def _check(options: FitOptions, body: Body, world: World, *, cut: bool) -> None:
             "a model that sees both sides gives no probability of a chunk of text",
             field="alm",
             fix="leave it out",
+        )
+    if options.dynamic_share and target:
+        raise errors.build(
+            errors.InvalidValue,
+            "steps on merged batches are about the model's own tokenizer, and there is a target",
+            field="dynamic_share",
+            fix="leave one of the two out",
         )
     if options.compile == "on" and cut:
         raise errors.build(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, kl_div, nll_loss
 
 __all__ = [
     "IGNORED",
@@ -17,6 +17,7 @@ __all__ = [
     "lexical",
     "likelihood_matching",
     "linear_cross_entropy",
+    "linear_divergence",
     "linear_logprobs",
 ]
 
@@ -221,6 +222,91 @@ def linear_logprobs(
     """
     size = chunk or max(1, CHUNK // max(1, len(weight)))
     found: Tensor = _LinearLogprobs.apply(hidden, weight, bias, offset, target, shape, size)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _LinearDivergence(torch.autograd.Function):
+    """The divergence and the states' gradient in the forward pass: no logits are kept."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        hidden: Tensor,
+        other: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        target: Tensor,
+        shape: Shape | None,
+        chunk: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        kept = torch.zeros_like(hidden, dtype=torch.float32)
+        sums = hidden.new_zeros(3, dtype=torch.float32)
+        for start in range(0, len(hidden), chunk):
+            rows = slice(start, start + chunk)
+            theirs = _logprobs(other[rows], weight, bias, shape)
+            with torch.enable_grad():
+                leaf = hidden[rows].detach().requires_grad_()
+                ours = _logprobs(leaf, weight, bias, shape)
+                apart = kl_div(ours, theirs, reduction="sum", log_target=True)
+            kept[rows] = torch.autograd.grad(apart, leaf)[0]
+            texts = [nll_loss(one.detach(), target[rows], reduction="sum") for one in (ours, theirs)]
+            sums += torch.stack((apart.detach(), *texts))
+        ctx.save_for_backward(kept)
+        ctx.kind = hidden.dtype
+        apart, nats, plain = sums.unbind()
+        ctx.mark_non_differentiable(nats, plain)
+        return apart, nats, plain
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Any) -> Any:  # type: ignore[override]
+        (kept,) = ctx.saved_tensors
+        return ((kept * grad).to(ctx.kind), *(None,) * 6)
+
+
+def _logprobs(hidden: Tensor, weight: Tensor, bias: Tensor | None, shape: Shape | None) -> Tensor:
+    logits = (hidden @ weight.to(hidden.dtype).mT).float()  # (C, M)
+    if bias is not None:
+        logits = logits + bias
+    return (logits if shape is None else shape(logits)).log_softmax(dim=-1)
+
+
+def linear_divergence(
+    hidden: Tensor,
+    other: Tensor,
+    weight: Tensor,
+    target: Tensor,
+    *,
+    bias: Tensor | None = None,
+    shape: Shape | None = None,
+    chunk: int | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return how far predictions are from others of the same head, and what a text costs in both.
+
+    Like :func:`linear_cross_entropy` it never holds the logits of more than `chunk` states, and
+    only `hidden` gets a gradient: of the divergence.
+
+    Args:
+        hidden: Final states, (N, D).
+        other: The states whose predictions are wanted, (N, D); not trained.
+        weight: Output rows, (M, D); not trained.
+        target: int64 (N,): a row of `weight`.
+        bias: (M,).
+        shape: What the model does to its logits, elementwise.
+        chunk: States at a time; as many as `CHUNK` logits when left out.
+
+    Returns:
+        Sums over the states in nats: the Kullback-Leibler divergence of the predictions of `hidden`
+        from those of `other`, and the cross-entropies of the targets under both.
+
+    >>> hidden, weight = torch.randn(3, 4), torch.randn(7, 4)
+    >>> apart, nats, same = linear_divergence(hidden, hidden, weight, torch.tensor([6, 0, 2]))
+    >>> float(apart), bool(nats == same)
+    (0.0, True)
+    """
+    size = chunk or max(1, CHUNK // max(1, len(weight)))
+    found: tuple[Tensor, Tensor, Tensor] = _LinearDivergence.apply(  # type: ignore[no-untyped-call]
+        hidden, other, weight, bias, target, shape, size
+    )
     return found
 
 

@@ -18,12 +18,15 @@ class Measured:
         lexical: Distance from the source's rows.
         anchored: Bits per byte where tokens that the source has keep its rows; it tells a transfer
             without text what is better.
+        merged: Bits per byte that merging costs behind predicted rows of new tokens, over
+            reductions of every size; None in a run without merged batches.
     """
 
     step: int
     bits_per_byte: float
     lexical: float
     anchored: float | None = None
+    merged: float | None = None
 
 
 @dataclass

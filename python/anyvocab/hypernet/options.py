@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -18,6 +19,7 @@ Dtype = Literal["float32", "bfloat16"]
 Parallel = Literal["auto", "ddp", "fsdp"]
 Sides = Literal["keep", "both"]
 Switch = Literal["on", "off"]
+Boundary = Literal["pretoken", "word", "sentence"]
 BACKBONE_RATES = {"frozen": 0.0, "lora": 1e-4, "full": 3e-6}
 
 
@@ -73,6 +75,11 @@ class FitOptions:
             predicted before the run; it takes the place of `lexical`.
         alm: Weight of approximate likelihood matching with the source's own tokenization.
         alm_temperature: See :func:`anyvocab.hypernet.losses.likelihood_matching`.
+        dynamic_share: The share of the steps whose texts the model's own tokenizer cuts and dynamic
+            tokenization merges, up to a reduction that is drawn: base tokens have the model's rows,
+            new ones predicted rows. See :mod:`anyvocab.hypernet.merged`.
+        dynamic_boundaries: What no merge of such a step crosses; each draws one: `pretoken`,
+            `word` or `sentence`.
         checkpointing: Whether activations are made anew in the backward pass.
         backbone: What is trained beside the network: nothing, low-rank adapters, or all.
         backbone_lr: Its highest learning rate; 1e-4 for adapters and 3e-6 for all when None.
@@ -112,6 +119,8 @@ class FitOptions:
     initial: float = 0.5
     alm: float = 0.0
     alm_temperature: float = 5.0
+    dynamic_share: float = 0.0
+    dynamic_boundaries: Sequence[str] = ("pretoken", "word")
     checkpointing: bool = False
     backbone: Backbone = "frozen"
     backbone_lr: float | None = None
@@ -171,6 +180,17 @@ class FitOptions:
             ("compile", Switch),
         ):
             errors.check_choice(name, getattr(self, name), get_args(choices))
+        if not 0 <= self.dynamic_share <= 1:
+            raise errors.build(
+                errors.InvalidValue,
+                f"must be a share, 0 to 1, got {self.dynamic_share}",
+                field="dynamic_share",
+                fix="half of the steps are 0.5",
+            )
+        if isinstance(self.dynamic_boundaries, str) or not self.dynamic_boundaries:
+            raise TypeError("dynamic_boundaries must be several, or (boundary,)")
+        for boundary in self.dynamic_boundaries:
+            errors.check_choice("dynamic_boundaries", boundary, get_args(Boundary))
         if self.texts % self.accumulate:
             raise errors.build(
                 errors.InvalidValue,
