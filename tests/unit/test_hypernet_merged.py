@@ -104,7 +104,9 @@ def test_no_merge_crosses_the_boundary_that_was_drawn(runs: ModuleType) -> None:
         _, groups = merger.base(text, specials="text")
         vocabulary = run.tokenizer.vocabulary
         ids = run.tokenizer.encode(text).tolist()
-        owner = [int(g) for id, g in zip(ids, groups, strict=True) for _ in vocabulary.token_bytes(id)]
+        owner = [
+            int(g) for id, g in zip(ids, groups, strict=True) for _ in vocabulary.token_bytes(id)
+        ]
         start = 0
         for id in inputs[mask][1:].tolist():  # what stands before a text is no text
             [token] = spelt(run, batch, [id])
@@ -137,9 +139,7 @@ def test_the_chunked_divergence_and_its_gradient_are_the_plain_ones(chunk: int) 
         ours, other, weight, target, bias=bias, shape=shape, chunk=chunk
     )
     logits, wanted = shape(theirs @ weight.T + bias), shape(other @ weight.T + bias)
-    truth = kl_div(
-        logits.log_softmax(1), wanted.log_softmax(1), reduction="sum", log_target=True
-    )
+    truth = kl_div(logits.log_softmax(1), wanted.log_softmax(1), reduction="sum", log_target=True)
     # Sums of 23 x 31 terms of at most their own size, each rounded a few times.
     bound = 23 * 31 * EPS32 * float(truth.detach())
     assert abs(float((apart - truth).detach())) <= bound
@@ -199,9 +199,7 @@ def test_a_step_costs_what_the_model_says_of_the_rows_that_dynamic_tokenization_
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_training_on_merged_batches_lowers_what_merging_costs(
-    kind: str, runs: ModuleType
-) -> None:
+def test_training_on_merged_batches_lowers_what_merging_costs(kind: str, runs: ModuleType) -> None:
     run = runs.trainer(kind, **ALL, lr=0.02, steps=60, measured=2)
     before = run.measure().merged
     runs.losses(run, 60)

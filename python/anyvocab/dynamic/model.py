@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from anyvocab.dynamic.wrapped import BaseRows
     from anyvocab.hypernet import Hypernet
     from anyvocab.hypernet.body import Body
+    from anyvocab.hypernet.network import Use
     from anyvocab.tokenizer import Specials, Text
 
 __all__ = ["DynamicModel", "DynamicOutput"]
@@ -114,7 +115,8 @@ class DynamicModel:
         self.network, self.tokenizer = network, DynamicTokenizer(tokenizer)
         self.kind = kind_of(network)
         self._source = source_of(network, self.tokenizer)
-        maker = row_maker(rows, self._source, model=model, language=language)
+        use: Use = "vocabulary" if base_rows == "predicted" else "merged"
+        maker = row_maker(rows, self._source, model=model, language=language, use=use)
         base = base_rows_of(base_rows, maker, self._source)
         weight = self._source.rows.input
         self.cache = RowCache(

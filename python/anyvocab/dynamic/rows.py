@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from anyvocab.hypernet import Hypernet
+    from anyvocab.hypernet.network import Use
     from anyvocab.hypernet.predict import SourceModel
 
 __all__ = ["CACHE_BYTES", "HypernetRows", "MeanRows", "RowCache", "RowMaker", "row_maker"]
@@ -98,6 +99,7 @@ class HypernetRows:
         source: SourceModel,
         *,
         language: str | None = None,
+        use: Use = "merged",
         device: str | None = None,
     ) -> None:
         """Keep a hypernetwork and the model that it was made for.
@@ -106,6 +108,8 @@ class HypernetRows:
             hypernet: The hypernetwork.
             source: The model's tokenizer and matrices.
             language: For a network that tells languages apart.
+            use: Where the rows will stand: among the model's own, for which a network may have a
+                head of its own, or in a `vocabulary` whose every row is predicted.
             device: Where the network runs; where it is when left out.
 
         Raises:
@@ -120,7 +124,7 @@ class HypernetRows:
         digest = vocabulary_digest(source.tokenizer.vocabulary)
         check_source(hypernet.card, digest, hypernet.folder or Path())
         self._hypernet, self._source = hypernet, source
-        self._language, self._device = language, device
+        self._language, self._use, self._device = language, use, device
         self._around: list[bytes] | None = None
         if getattr(hypernet.network.config, "features", 0):
             self._around = [token for token in token_table(source.tokenizer.vocabulary) if token]
@@ -138,6 +142,7 @@ class HypernetRows:
             vocabulary=self._around,
             folder=self._hypernet.folder,
             language=self._language,
+            use=self._use,
             device=self._device,
         )
         return made.rows()
@@ -149,6 +154,7 @@ def row_maker(
     *,
     model: str | None = None,
     language: str | None = None,
+    use: Use = "merged",
     device: str | None = None,
 ) -> RowMaker:
     """Return what makes rows, as a caller names it.
@@ -159,6 +165,7 @@ def row_maker(
         source: The model's tokenizer and matrices.
         model: The model's folder, hub id or `pico:NAME`; None for one that has no folder.
         language: For a hypernetwork that tells languages apart.
+        use: Where its rows will stand: see :class:`HypernetRows`.
         device: Where a hypernetwork runs.
 
     Raises:
@@ -188,7 +195,7 @@ def row_maker(
     elif isinstance(rows, str | os.PathLike):
         rows = Hypernet.load(rows, device=device)
     if isinstance(rows, Hypernet):
-        return HypernetRows(rows, source, language=language, device=device)
+        return HypernetRows(rows, source, language=language, use=use, device=device)
     return rows
 
 

@@ -27,7 +27,7 @@ from anyvocab.hypernet.interrupts import Interrupts
 from anyvocab.hypernet.matching import Lesson, Teacher
 from anyvocab.hypernet.measuring import Log, Measured, windows
 from anyvocab.hypernet.merged import MergedBatch, MergedLoss, Merger, merged_objective, some_of
-from anyvocab.hypernet.network import NetworkConfig, ResidualHypernet
+from anyvocab.hypernet.network import NetworkConfig, ResidualHypernet, Use
 from anyvocab.hypernet.objective import anchored, distance, lexical_of, objective, texts_of
 from anyvocab.hypernet.optim import Updates, rate
 from anyvocab.hypernet.options import FitOptions
@@ -131,6 +131,13 @@ class Trainer:
             self.network.measure(body.rows.to("cpu"), seed=options.seed)
         else:
             self.network = copy.deepcopy(network).requires_grad_(True)
+        if options.dynamic_share and self.network.merged is None:
+            self.network = self.network.with_merged_head()
+        if network is not None and options.dynamic_share == 1:
+            # Nothing would hold the rest to what it has learned of vocabularies.
+            self.network.requires_grad_(False)
+            if self.network.merged is not None:
+                self.network.merged.requires_grad_(True)
         self.config = self.network.config
         self.given = "" if network is None else _digest(network)
         self.network.to(self.device)
@@ -141,7 +148,10 @@ class Trainer:
             self._initial = Spread(first, self.body.rows, self.world)
         self._place()
         self.updates = Updates(
-            dict(self.network.named_parameters()), self.backbone.parameters, options, self.world
+            {name: one for name, one in self.network.named_parameters() if one.requires_grad},
+            self.backbone.parameters,
+            options,
+            self.world,
         )
         self.batcher = self._batcher(names, threads)
         self._teacher: Teacher | None = None
@@ -260,7 +270,8 @@ class Trainer:
 
     def predict(self, batch: Batch | MergedBatch) -> Rows:
         """Return the network's rows of a batch; all ranks ask together."""
-        return self._spread.rows(batch, anew=self.options.checkpointing)
+        use: Use = "merged" if isinstance(batch, MergedBatch) else "vocabulary"
+        return self._spread.rows(batch, anew=self.options.checkpointing, use=use)
 
     def _cast(self) -> Any:
         if self.options.dtype == "float32":

@@ -249,7 +249,9 @@ class _LinearDivergence(torch.autograd.Function):
                 ours = _logprobs(leaf, weight, bias, shape)
                 apart = kl_div(ours, theirs, reduction="sum", log_target=True)
             kept[rows] = torch.autograd.grad(apart, leaf)[0]
-            texts = [nll_loss(one.detach(), target[rows], reduction="sum") for one in (ours, theirs)]
+            texts = [
+                nll_loss(one.detach(), target[rows], reduction="sum") for one in (ours, theirs)
+            ]
             sums += torch.stack((apart.detach(), *texts))
         ctx.save_for_backward(kept)
         ctx.kind = hidden.dtype

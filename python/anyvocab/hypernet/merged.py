@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["MergedBatch", "MergedLoss", "Merger", "merged_objective", "some_of"]
 
 MASKED_SHARE = 0.15
+Token = bytes  # in MergedBatch the name `bytes` is a field's
 MAX_TOKEN_BYTES = 4096  # the longest token of a merge, as for dynamic tokenization itself
 _IS_MERGED, _MERGES = 3, 4  # streams of a step's seed; batches.py has others
 _PARTS = 1000  # the reduction is drawn in thousandths of what the boundary allows
@@ -74,7 +75,7 @@ class MergedBatch:
     plain_places: Tensor
     bytes: int
     reduction: float
-    tokens: tuple[bytes, ...] = ()
+    tokens: tuple[Token, ...] = ()
 
     @property
     def scored(self) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -22,11 +22,13 @@ from torch.nn.functional import gelu
 from anyvocab import errors
 from anyvocab.hypernet.rows import Rows, SourceRows
 
-__all__ = ["BYTES", "NetworkConfig", "ResidualHypernet", "Surroundings"]
+__all__ = ["BYTES", "Merged", "NetworkConfig", "ResidualHypernet", "Surroundings", "Use"]
 
 ROUND = 512  # positions come in multiples: kernels are made anew for every other shape
 BYTES = 256  # rows of the network's own, for bytes that the source has no token for
 Surroundings = Literal["vocabulary", "none"]
+Merged = Literal["shared", "own"]
+Use = Literal["vocabulary", "merged"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class NetworkConfig:
         surroundings: `vocabulary`: tokens come with `features` (see :mod:`.features`).
         features: How many numbers those are.
         languages: Names of languages a row may be predicted for; none: no language is asked for.
+        merged: `own`: a token that stands among the source's own is read by a row of its own, from
+            a head of its own; `shared`: by the row that it has in a vocabulary.
     """
 
     width: int
@@ -58,6 +62,7 @@ class NetworkConfig:
     surroundings: Surroundings = "vocabulary"
     features: int = 0
     languages: tuple[str, ...] = ()
+    merged: Merged = "shared"
 
     def __post_init__(self) -> None:
         for name in ("width", "hidden", "inner", "heads", "max_pieces"):
@@ -78,13 +83,8 @@ class NetworkConfig:
                 field="hidden",
                 fix="give a multiple of the heads",
             )
-        if self.surroundings not in get_args(Surroundings):
-            raise errors.build(
-                errors.InvalidValue,
-                f"{self.surroundings!r} is no choice",
-                field="surroundings",
-                fix=" or ".join(get_args(Surroundings)),
-            )
+        errors.check_choice("surroundings", self.surroundings, get_args(Surroundings))
+        errors.check_choice("merged", self.merged, get_args(Merged))
         if (self.surroundings == "vocabulary") != (self.features > 0):
             raise errors.build(
                 errors.InvalidValue,
@@ -99,8 +99,11 @@ class NetworkConfig:
         return 1 if self.tied else 2
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields, ready for JSON."""
-        return {**asdict(self), "languages": list(self.languages)}
+        """Return the fields, ready for JSON; without `merged` where there is no such head."""
+        found = {**asdict(self), "languages": list(self.languages)}
+        if self.merged == "shared":  # what has none is what it was before there were any
+            del found["merged"]
+        return found
 
     @classmethod
     def from_dict(cls, found: dict[str, Any]) -> NetworkConfig:
@@ -263,6 +266,7 @@ class ResidualHypernet(nn.Module):
         if self.bias is not None:
             nn.init.zeros_(self.bias.weight)
             nn.init.zeros_(self.bias.bias)
+        self.merged = _Head(config) if config.merged == "own" else None
         for table in (self.from_start, self.from_end, self.length, self.language):
             if table is not None:
                 nn.init.normal_(table.weight, std=0.02)
@@ -291,6 +295,17 @@ class ResidualHypernet(nn.Module):
         self.low.copy_(low)  # type: ignore[operator]
         self.high.copy_(high)  # type: ignore[operator]
 
+    def with_merged_head(self) -> ResidualHypernet:
+        """Return a copy that reads merged tokens by a head of its own, at first as all others.
+
+        It predicts what this network does, for either use.
+        """
+        made = ResidualHypernet(replace(self.config, merged="own"))
+        made.load_state_dict(self.state_dict(), strict=False)
+        if self.merged is None and made.merged is not None:
+            made.merged.load_state_dict(self.heads[0].state_dict())
+        return made.to(self.readout.device)
+
     def _sides(self, source: SourceRows) -> tuple[Tensor, ...]:
         """Return the source's matrices, one for each side that is predicted.
 
@@ -305,6 +320,7 @@ class ResidualHypernet(nn.Module):
         *,
         features: Tensor | None = None,
         language: Tensor | None = None,
+        use: Use = "vocabulary",
     ) -> Rows:
         """Return the rows of tokens.
 
@@ -314,6 +330,9 @@ class ResidualHypernet(nn.Module):
             source: The model's matrices; not trained through this call.
             features: float32 (N, F), with surroundings="vocabulary".
             language: int64 (N,), with languages.
+            use: Where the rows will stand: in a vocabulary whose every row is predicted
+                (`vocabulary`), or among the source's own (`merged`). That makes a difference for
+                `merged="own"` alone; there is then a row for each side, of a tied model, too.
 
         Returns:
             Rows, float32, in the order of `pieces`.
@@ -352,6 +371,9 @@ class ResidualHypernet(nn.Module):
         bias = None
         if self.bias is not None:
             bias = self.bias(x[groups.read])[back, 0].float() + self.bias_mean
+        if use == "merged" and self.merged is not None:
+            reads = self.merged(x, rows[:, 0], groups, self.spread[0])[back]  # type: ignore[index]
+            return Rows(reads, sides[-1], bias)
         return Rows(sides[0], sides[1] if len(sides) > 1 else None, bias)
 
     def _check(self, pieces: Tensor, features: Tensor | None, language: Tensor | None) -> None:

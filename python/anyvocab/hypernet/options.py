@@ -77,7 +77,9 @@ class FitOptions:
         alm_temperature: See :func:`anyvocab.hypernet.losses.likelihood_matching`.
         dynamic_share: The share of the steps whose texts the model's own tokenizer cuts and dynamic
             tokenization merges, up to a reduction that is drawn: base tokens have the model's rows,
-            new ones predicted rows. See :mod:`anyvocab.hypernet.merged`.
+            new ones rows that a head of its own predicts, which a network is given that has none.
+            With 1 and a network to begin with that head alone is trained, and what it predicts for
+            vocabularies stays as it was. See :mod:`anyvocab.hypernet.merged`.
         dynamic_boundaries: What no merge of such a step crosses; each draws one: `pretoken`,
             `word` or `sentence`.
         checkpointing: Whether activations are made anew in the backward pass.

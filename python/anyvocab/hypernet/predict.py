@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from anyvocab.hypernet.folder import Card
+    from anyvocab.hypernet.network import Use
 
 __all__ = ["CHUNK_BYTES", "Dtype", "Predictions", "SourceModel", "text_ids"]
 
@@ -103,6 +104,7 @@ class Predictions:
         apart: NDArray[np.bool_] | None = None,
         folder: Path | None = None,
         language: str | None = None,
+        use: Use = "vocabulary",
         device: str | None = None,
         dtype: Dtype = "float32",
         chunk_bytes: int = CHUNK_BYTES,
@@ -119,6 +121,9 @@ class Predictions:
             apart: bool[n]: which of them are cut as if the source did not have them.
             folder: Where the network came from: a released one keeps its tokenizer there.
             language: Which language they are of, for a network that tells languages apart.
+            use: Where the rows will stand: in a vocabulary whose every row is predicted, or among
+                the source's own (`merged`). A network with a head for the latter then gives a row
+                for each side.
             device: Where the network runs; where it is when left out.
             dtype: Of its products.
             chunk_bytes: See `CHUNK_BYTES`.
@@ -129,6 +134,9 @@ class Predictions:
         _check(network, card, source, dtype, chunk_bytes)
         self.ids = np.arange(len(tokens)) if ids is None else ids
         self._network, self._dtype = network, dtype
+        own = use == "merged" and getattr(network.config, "merged", "shared") == "own"
+        self._sides = 2 if own else network.config.sides
+        self._given: dict[str, Any] = {"use": use} if own else {}
         self._language = _language(card, language)
         self._device = device
         self._rows = source.rows
@@ -201,7 +209,7 @@ class Predictions:
 
         config = self._network.config
         read = torch.empty(len(self), config.width)
-        head = torch.empty(len(self), config.width) if config.sides > 1 else None
+        head = torch.empty(len(self), config.width) if self._sides > 1 else None
         bias: Tensor | None = None
         for places, found in self:
             where = torch.from_numpy(places)
@@ -231,7 +239,11 @@ class Predictions:
         if self._language is not None:
             language = torch.full((len(chosen),), self._language, device=device)
         found = network(
-            torch.from_numpy(cut).to(device), rows, features=features, language=language
+            torch.from_numpy(cut).to(device),
+            rows,
+            features=features,
+            language=language,
+            **self._given,
         )
         made: Rows = found.each(lambda one: one.float().cpu())
         return made

@@ -12,7 +12,8 @@ from anyvocab.hypernet.rows import Rows, SourceRows
 
 if TYPE_CHECKING:
     from anyvocab.hypernet.batches import Batch
-    from anyvocab.hypernet.network import ResidualHypernet
+    from anyvocab.hypernet.merged import MergedBatch
+    from anyvocab.hypernet.network import ResidualHypernet, Use
     from anyvocab.hypernet.parallel import World
 
 __all__ = ["Spread", "backward", "leaves_of"]
@@ -35,9 +36,21 @@ class Spread(nn.Module):
         self.network = network
         self._source, self._world = source, world
 
-    def forward(self, pieces: Tensor, features: Tensor | None, language: Tensor | None) -> Tensor:
-        """Return each token's rows, side by side, and its bias, (N, k D + b)."""
-        rows = self.network(pieces, self._source, features=features, language=language)
+    def forward(
+        self,
+        pieces: Tensor,
+        features: Tensor | None,
+        language: Tensor | None,
+        use: Use = "vocabulary",
+    ) -> Tensor:
+        """Return each token's rows, side by side, and its bias, (N, k D + b).
+
+        Of merged tokens only what they are read by, (N, D): nothing else of them is asked for.
+        """
+        rows = self.network(pieces, self._source, features=features, language=language, use=use)
+        if use == "merged":
+            read: Tensor = rows.input
+            return read
         parts = [rows.input]
         if rows.output is not None:
             parts.append(rows.output)
@@ -45,12 +58,15 @@ class Spread(nn.Module):
             parts.append(rows.bias[:, None])
         return torch.cat(parts, dim=1)
 
-    def rows(self, batch: Batch, *, anew: bool = False) -> Rows:
+    def rows(
+        self, batch: Batch | MergedBatch, *, anew: bool = False, use: Use = "vocabulary"
+    ) -> Rows:
         """Return all rows of a batch; each rank predicts a part of them.
 
         Args:
             batch: The batch.
             anew: Whether activations are made anew in the backward pass.
+            use: Where they stand; of merged tokens there is the row that they are read by alone.
         """
         config, count = self.network.config, len(batch.pieces)
         places = self._world.places(count)
@@ -65,6 +81,7 @@ class Spread(nn.Module):
                 pieces[some],
                 None if features is None else features[some],
                 None if language is None else language[some],
+                use,
             )
             if size == CHUNK:
                 parts.append(
@@ -73,6 +90,8 @@ class Spread(nn.Module):
             else:
                 parts.append(self(*given))
         every = self._world.gathered(torch.cat(parts), count)  # (M, k D + b)
+        if use == "merged":
+            return Rows(every)
         sides = every.split(config.width, dim=1)
         return Rows(
             sides[0],

@@ -75,6 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> FitReport:
     parser.add_argument("--minutes", type=float, help="training time in all, over resumes")
     parser.add_argument("--steps", type=int, help="updates in all, over resumes")
     parser.add_argument("--start", help="a hypernetwork to begin with: a folder, or pico:NAME")
+    parser.add_argument(
+        "--dynamic", type=float, default=0.0, help="share of steps on merged batches"
+    )
     parser.add_argument("--lr", type=float, help="the highest learning rate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
@@ -89,6 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> FitReport:
     options = options_of(given.model, minutes=given.minutes, steps=given.steps, seed=given.seed)
     if given.lr is not None:
         options = replace(options, lr=given.lr)
+    if given.dynamic:
+        # As many ids as ever in texts twice as long: prompts are longer than what merges in them.
+        options = replace(options, dynamic_share=given.dynamic, texts=16, window=256, span=1024)
     return fit(
         f"pico:{given.model}",
         None,
