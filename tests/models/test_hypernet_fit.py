@@ -86,6 +86,11 @@ def test_the_command_trains_resumes_shows_and_transfers(
     assert av.bits_per_byte(tmp_path / "new", [TEXT]).bits_per_byte > 0
     assert run([*command, "--steps", "2", "--vocab-size", "small"]) == 2
     assert run([*command, "--minutes", "1", "--steps", "2"]) == 1
+    other = [*command, "--out", str(tmp_path / "dynamic"), "--steps", "2", "--dynamic"]
+    assert run([*other, "1"]) == 0
+    assert "bits per byte that merging costs on held-out text" in capsys.readouterr().out
+    assert run([*other, "2"]) == 1
+    assert "dynamic_share: must be a share" in capsys.readouterr().err
 
 
 def test_training_goes_on_for_one_tokenizer_and_its_model(tmp_path: Path) -> None:
@@ -127,6 +132,29 @@ def test_a_network_says_what_was_trained_before_it(tmp_path: Path) -> None:
     assert last.trained["before"]["steps"] == 3
     assert last.trained["before"]["bits_per_byte"] == first.measured[0]["bits_per_byte"]
     assert "before that, from nothing: 3 steps" in (tmp_path / "c" / "README.md").read_text()
+
+
+def test_merged_batches_alone_leave_what_is_predicted_for_vocabularies_as_it_was(
+    tmp_path: Path,
+) -> None:
+    model = "pico:code-4k"  # one row for both sides
+    report = fit(
+        model, iter(TEXTS), tmp_path, options=options(dynamic_share=1.0, warmup=0), start=model
+    )
+    assert report.measured[0].merged is not None
+    before, after = av.Hypernet.load(model), av.Hypernet.load(tmp_path)
+    assert after.card.config["merged"] == "own"
+    assert "what merging costs" in (tmp_path / "README.md").read_text()
+    target = av.train(iter(TEXTS), vocab_size=300, special_tokens=[("eos", "<|end|>")])
+    assert torch.equal(
+        after.predict(target, model).rows().input, before.predict(target).rows().input
+    )
+    texts = [TEXT.decode(), "class Adder(Adder): pass"]
+    read = [
+        av.DynamicModel.load(model, rows=rows)(texts, attainable=1.0).inputs.inputs_embeds
+        for rows in ("hypernet", tmp_path)
+    ]
+    assert not torch.equal(read[0], read[1])
 
 
 def test_a_network_of_another_model_is_no_beginning(tmp_path: Path) -> None:

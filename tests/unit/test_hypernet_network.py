@@ -190,3 +190,38 @@ def test_a_config_survives_json_and_names_unknown_fields() -> None:
     assert NetworkConfig.from_dict(config.to_dict()) == config
     with pytest.raises(InvalidValue, match="colour"):
         NetworkConfig.from_dict({**config.to_dict(), "colour": "red"})
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_head_for_merged_tokens_changes_no_prediction_before_it_is_trained(*, tied: bool) -> None:
+    source = source_rows(tied=tied)
+    network = trained(network_of(source))
+    pieces = pieces_of([3], [4, 5], [1, 2, 3, 4])
+    before, after = network(pieces, source), network.with_merged_head()
+    for use in ("vocabulary", "merged"):
+        found = after(pieces, source, use=use)
+        assert torch.equal(found.input, before.input)
+        assert torch.equal(found.head, before.head)
+
+
+def test_a_head_for_merged_tokens_says_how_they_are_read_and_nothing_else() -> None:
+    source = source_rows(tied=True)
+    network = trained(network_of(source)).with_merged_head()
+    pieces = pieces_of([3], [4, 5])
+    before = network(pieces, source).input
+    with torch.no_grad():
+        network.merged.correct.bias += 1.0
+    assert torch.equal(network(pieces, source).input, before)
+    found = network(pieces, source, use="merged")
+    # A row of about 1 with a spread of about 1 added to it: a rounding or two of each sum.
+    assert (found.input - before - network.spread[0]).abs().max() <= 8 * EPS32
+    assert torch.equal(found.head, before)  # it is written by the row that it has in a vocabulary
+
+
+def test_a_shape_without_that_head_is_written_as_it_was_before_there_were_any() -> None:
+    plain = NetworkConfig(width=8, tied=True, hidden=16, heads=2, surroundings="none")
+    assert "merged" not in plain.to_dict()
+    own = NetworkConfig.from_dict({**plain.to_dict(), "merged": "own"})
+    assert NetworkConfig.from_dict(own.to_dict()) == own
+    with pytest.raises(InvalidValue, match="merged"):
+        NetworkConfig.from_dict({**plain.to_dict(), "merged": "none"})

@@ -25,6 +25,7 @@ UNEVEN: dict[str, Any] = {"texts": 7, "rows": 301, "measured": 1}
 CASES: dict[str, dict[str, Any]] = {
     "ddp": UNEVEN,
     "fsdp": {**UNEVEN, "parallel": "fsdp", "kind": "masked", "tied": True},
+    "merged": {**UNEVEN, "dynamic_share": 0.5, "parallel": "fsdp"},
     "adapters": {**UNEVEN, "texts": 6, "backbone": "lora", "alm": 0.5, "accumulate": 3},
     "whole": {**UNEVEN, "backbone": "full", "parallel": "fsdp", "alm": 0.5, "checkpointing": True},
 }

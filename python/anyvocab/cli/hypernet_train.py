@@ -63,6 +63,13 @@ def command(
     alm: Annotated[
         float, typer.Option(min=0.0, help="Weight of matching the source's own likelihoods.")
     ] = 0.0,
+    dynamic: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            help="Share of the steps on merged batches, for dynamic tokenization: 0 to 1.",
+        ),
+    ] = 0.0,
     sides: Annotated[
         str, typer.Option(help="Tied models: keep one row a token, or both: one to read and write.")
     ] = "keep",
@@ -148,6 +155,7 @@ def command(
         schedule=schedule,  # type: ignore[arg-type] # checked there
         lexical=lexical,
         alm=alm,
+        dynamic_share=dynamic,
         accumulate=accumulate,
         checkpointing=checkpointing,
         backbone=backbone,  # type: ignore[arg-type] # checked there
@@ -227,6 +235,11 @@ def _told(report: FitReport, model: str, target: str | None, start: str | None) 
             f"bits per byte of held-out text under {under}: "
             f"{first.bits_per_byte:.3f} ({before}) -> {last.bits_per_byte:.3f}"
         )
+        if first.merged is not None and last.merged is not None:
+            lines.append(
+                "bits per byte that merging costs on held-out text: "
+                f"{first.merged:.4f} -> {last.merged:.4f}"
+            )
     lines.append(f"{report.out}: {report.parameters:,} parameters")
     wanted = target or "TOKENIZER"
     if (report.out / MODEL).is_dir():  # trained beside the network

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from anyvocab.hypernet.folder import Card, save_network
 
 if TYPE_CHECKING:
-    from anyvocab.hypernet.fit import Trainer
+    from anyvocab.hypernet.fit import Measured, Trainer
 
 __all__ = ["save_fitted"]
 
@@ -60,9 +60,13 @@ def save_fitted(
         vocabulary_digest(trainer.tokenizer.vocabulary),
         len(trainer.body.rows),
         trained,
-        tuple(asdict(one) for one in trainer.log.measured),
+        tuple(_known(one) for one in trainer.log.measured),
     )
     return save_network(network, card, folder, existing="replace")
+
+
+def _known(measured: Measured) -> dict[str, Any]:
+    return {name: value for name, value in asdict(measured).items() if value is not None}
 
 
 def _all_of(card: Card) -> dict[str, Any]:

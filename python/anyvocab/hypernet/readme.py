@@ -51,4 +51,10 @@ def readme(card: Card) -> str:
             f"- held-out text under sampled tokenizers: {first:.4f} bits per byte before training, "
             f"{last:.4f} after"
         )
+    merged = [one["merged"] for one in card.measured if one.get("merged") is not None]
+    if merged:
+        lines.append(
+            f"- what merging costs on held-out text (dynamic tokenization): {merged[0]:.4f} bits "
+            f"per byte before training, {merged[-1]:.4f} after"
+        )
     return "\n".join(lines) + "\n"
