@@ -268,3 +268,30 @@ def test_an_encoder_decoder_is_refused(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"is_encoder_decoder": True}))
     with pytest.raises(InvalidValue, match="encoder-decoder"):
         open_body(folder)
+
+
+@pytest.mark.parametrize("device", ["banana", "cuda", "cuda:7"])
+def test_a_device_that_is_not_there_is_refused(device: str, tmp_path: Path) -> None:
+    if device.startswith("cuda") and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(InvalidValue, match=f"device: '{device}' cannot be used"):
+        fit(MODEL_NAME, iter(TEXTS), tmp_path, options=options(), device=device)
+
+
+def test_a_window_that_the_model_has_no_positions_for_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidValue, match=r"window: .*give at most 511"):
+        fit(MODEL_NAME, iter(TEXTS), tmp_path, options=options(window=512))
+
+
+def test_a_folder_that_cannot_be_written_is_found_out_before_training(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    steps: list[int] = []
+    with pytest.raises(OSError, match="file"):
+        fit(
+            MODEL_NAME,
+            iter(TEXTS),
+            tmp_path / "file",
+            options=options(),
+            watch=lambda trainer: steps.append(trainer.progress.step),
+        )
+    assert not steps

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from anyvocab import errors
+from anyvocab.hypernet.body import positions_of
 
 if TYPE_CHECKING:
     from anyvocab.dynamic.rows import RowMaker
@@ -133,21 +134,6 @@ def check_reading(network: Any, ids: Sequence[int]) -> None:
             field="model",
             fix="it needs the ids elsewhere, too, and cannot read tokens that have none",
         )
-
-
-def positions_of(network: Any) -> int | None:
-    """Return how many tokens of a text a model has positions for; None where it does not say.
-
-    RoBERTa and its like count positions from the one behind their padding's, and so have fewer than
-    their configuration says.
-    """
-    config = getattr(network, "config", None)
-    config = getattr(config, "text_config", config)
-    named = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions"))
-    most = next((one for one in named if isinstance(one, int) and one > 0), None)
-    embeddings = getattr(getattr(network, "base_model", None), "embeddings", None)
-    padding = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
-    return most if most is None or padding is None else most - padding - 1
 
 
 @contextmanager

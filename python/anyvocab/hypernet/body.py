@@ -13,7 +13,7 @@ from anyvocab.hypernet.rows import SourceRows
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Body", "reading_of"]
+__all__ = ["Body", "positions_of", "reading_of"]
 
 # Two ways to compute a product of D terms in float32 differ by about D * eps of the sum of their
 # magnitudes; ten times that at D = 10,000 is 1e-2 of the largest.
@@ -147,6 +147,21 @@ def reading_of(model: Any, ids: Sequence[int]) -> float:
         text = torch.tensor(list(ids), device=reads.weight.device)
         found, plain = reads(text).double(), reads.weight[text].double()
     return _factor(plain, found, "what it looks up is no multiple of its rows")
+
+
+def positions_of(network: Any) -> int | None:
+    """Return how many tokens of a text a model has positions for; None where it does not say.
+
+    RoBERTa and its like count positions from the one behind their padding's, and so have fewer than
+    their configuration says.
+    """
+    config = getattr(network, "config", None)
+    config = getattr(config, "text_config", config)
+    named = (getattr(config, name, None) for name in ("max_position_embeddings", "n_positions"))
+    most = next((one for one in named if isinstance(one, int) and one > 0), None)
+    embeddings = getattr(getattr(network, "base_model", None), "embeddings", None)
+    padding = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
+    return most if most is None or padding is None else most - padding - 1
 
 
 def _factor(plain: Tensor, found: Tensor, wrong: str) -> float:

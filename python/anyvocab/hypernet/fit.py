@@ -18,7 +18,7 @@ import torch
 from anyvocab import errors
 from anyvocab.hypernet.backbone import Backbone, recompute, saved_model
 from anyvocab.hypernet.batches import Batch, Batcher, Controls
-from anyvocab.hypernet.body import Body
+from anyvocab.hypernet.body import Body, positions_of
 from anyvocab.hypernet.checkpoints import Checkpoints, Progress
 from anyvocab.hypernet.data import Texts
 from anyvocab.hypernet.features import FEATURES, SurroundingsOf
@@ -120,6 +120,7 @@ class Trainer:
         self.world = World.find(self.device) if world is None else world
         self._cut = cuts(options, body.model, self.world)
         _check(options, body, self.world, cut=self._cut, target=target is not None)
+        _check_window(options, body, controls)
         self.backbone = Backbone.of(body, options)
         self.body = self.backbone.body
         names = tuple(part.name for part in texts.parts)
@@ -565,4 +566,18 @@ def _check(options: FitOptions, body: Body, world: World, *, cut: bool, target: 
             "a model that is cut over processes is not compiled here",
             field="compile",
             fix='give compile="off", or parallel="ddp"',
+        )
+
+
+def _check_window(options: FitOptions, body: Body, controls: Controls) -> None:
+    """Check that the model has a position for every id of a text."""
+    around = len(controls.first) + len(controls.last)
+    most = positions_of(body.model)
+    if most is not None and options.window + around > most:
+        raise errors.build(
+            errors.InvalidValue,
+            f"{options.window} ids and {around} around them are more than the model has "
+            f"positions for, {most}",
+            field="window",
+            fix=f"give at most {most - around}",
         )

@@ -66,7 +66,7 @@ class World:
             )
         where = _device(device, _number("LOCAL_RANK", rank if size > 1 else 0))
         if where.type == "cuda":
-            torch.cuda.set_device(where)
+            _use(where)
         if size > 1 and not started:
             if where.type == "cuda":
                 dist.init_process_group("nccl", device_id=where)
@@ -201,10 +201,37 @@ def _number(name: str, otherwise: int) -> int:
 
 def _device(told: torch.device | str | None, local: int) -> torch.device:
     if told is not None:
-        return torch.device(told)
+        try:
+            where = torch.device(told)
+        except RuntimeError as error:
+            raise _unusable(told, error) from error
+        if where.type == "cuda" and where.index is None and torch.cuda.is_available():
+            return torch.device("cuda", local % torch.cuda.device_count())
+        return where
     if torch.cuda.is_available():
         return torch.device("cuda", local % torch.cuda.device_count())
     return torch.device("cpu")
+
+
+def _use(where: torch.device) -> None:
+    """Make a GPU this process's own.
+
+    Raises:
+        InvalidValue: It is not there.
+    """
+    try:
+        torch.cuda.set_device(where)
+    except (RuntimeError, AssertionError, ValueError) as error:  # torch without CUDA asserts
+        raise _unusable(where, error) from error
+
+
+def _unusable(told: object, error: Exception) -> errors.InvalidValue:
+    return errors.build(
+        errors.InvalidValue,
+        f"{str(told)!r} cannot be used: {str(error).strip().partition(chr(10))[0]}",
+        field="device",
+        fix="leave it out to use the CPU",
+    )
 
 
 def _end() -> None:

@@ -195,6 +195,7 @@ def fit(
 
     Raises:
         InvalidValue: The model is not understood, or `out` holds another run's checkpoint.
+        OSError: `out` cannot be written.
         NumericsError: A gradient is not finite.
         KeyboardInterrupt: Ctrl-C; a checkpoint was written.
 
@@ -218,6 +219,7 @@ def fit(
 
     chosen = options or FitOptions(minutes=60.0)
     folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)  # what cannot be written is found out now
     wanted = None if target is None else Tokenizer.load(target)
     world = World.find(device)
     opened, body, controls = open_body(model, device=str(world.device), dtype=chosen.dtype)
