@@ -372,6 +372,48 @@ def test_an_encoder_is_refused_by_name() -> None:
             call()
 
 
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"num_beams": 3, "num_return_sequences": 2},
+        {"do_sample": True, "top_k": 2, "temperature": 0.1, "repetition_penalty": 3.0},
+        {"max_length": 2, "max_time": 1e-9, "guidance_scale": 2.0},
+        {"prompt_lookup_num_tokens": 2, "token_healing": True},
+        {"cache_implementation": "static"},
+    ],
+)
+def test_what_a_models_generation_config_asks_for_otherwise_is_off_and_left_as_it_was(
+    absolute: DynamicModel, own: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = absolute.generate(PROMPTS, max_new_tokens=3, attainable=1.0)
+    config = transformers.GenerationConfig(**own)
+    monkeypatch.setattr(absolute.network, "generation_config", config)
+    found = absolute.generate(PROMPTS, max_new_tokens=3, attainable=1.0)
+    assert ids_of(found) == ids_of(plain)
+    assert absolute.network.generation_config is config
+
+
+def test_ids_and_stop_strings_of_a_models_generation_config_hold(
+    absolute: DynamicModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = absolute.generate(PROMPTS[:1], max_new_tokens=3, max_merges=0)[0]
+    first = int(plain.ids[0])
+    barred = transformers.GenerationConfig(suppress_tokens=[first])
+    monkeypatch.setattr(absolute.network, "generation_config", barred)
+    assert first not in absolute.generate(PROMPTS[:1], max_new_tokens=3, max_merges=0)[0].ids
+    stops = transformers.GenerationConfig(stop_strings=[plain.tokens[1].decode()])
+    monkeypatch.setattr(absolute.network, "generation_config", stops)
+    found = absolute.generate(PROMPTS[:1], max_new_tokens=3, max_merges=0)[0]
+    assert (found.data, found.finish) == (plain.tokens[0], "stop")
+
+
+def test_a_seed_below_0_and_a_prompt_that_is_no_text_are_named(absolute: DynamicModel) -> None:
+    with pytest.raises(errors.InvalidValue, match="seed: must be at least 0, got -1"):
+        absolute.generate(PROMPTS, max_new_tokens=2, temperature=1.0, seed=-1)
+    with pytest.raises(TypeError, match=r"a text must be str or bytes.*got NoneType"):
+        absolute.generate([None], max_new_tokens=2)  # type: ignore[list-item]
+
+
 def test_a_model_whose_generate_takes_ids_only_writes_what_it_writes_behind_ids() -> None:
     torch.manual_seed(0)
     config = transformers.BambaConfig(

@@ -55,6 +55,7 @@ class Sampler:
             ),
             ("top_p", 0 < self.top_p <= 1, "must lie in (0, 1]"),
             ("top_k", self.top_k is None or self.top_k >= 1, "must be at least 1"),
+            ("seed", self.seed >= 0, "must be at least 0"),
             ("min_p", self.min_p is None or 0 <= self.min_p <= 1, "must lie in [0, 1]"),
         )
         for field, holds, what in checks:

@@ -35,6 +35,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Allowed", "Generated", "GeneratedBatch", "generate"]
 
+_KEPT = (  # of a model's generation config: what is about the ids that are written, and the cache
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "cache_config",
+    "cache_implementation",
+    "exponential_decay_length_penalty",
+    "forced_eos_token_id",
+    "min_new_tokens",
+    "sequence_bias",
+    "suppress_tokens",
+)
 Allowed = Literal["none", "prompt", "batch"]
 """Which new tokens a text may be written with: those in its own prompt, in any of the batch."""
 
@@ -105,7 +116,8 @@ def generate(
     import torch
 
     check_causal(model)
-    ends = to_stops(stop)
+    own = getattr(getattr(model.network, "generation_config", None), "stop_strings", None)
+    ends = [*to_stops(stop), *to_stops([own] if isinstance(own, str) else own or ())]
     _check(model, max_new_tokens, new_tokens)
     batch = model.merge(prompts, boundary=boundary, specials=specials, keep_last=keep_last, **stops)
     if not batch.lengths().all():
@@ -198,26 +210,26 @@ def _write_base(
             writer.push(id)
         return torch.tensor([bool(writer.finish) for writer in writers], device=ids.device)
 
-    # What counts the ids of a prompt is off: a merged prompt has no ids to count.
+    own = model.network.generation_config
+    kept = {name: getattr(own, name, None) for name in _KEPT}
     config = GenerationConfig(
         max_new_tokens=budget,
         do_sample=False,  # `choose` has drawn
-        num_beams=1,
-        temperature=1.0,
-        top_k=50,
-        top_p=1.0,
         eos_token_id=sorted(last) or None,
         pad_token_id=min(last, default=0),
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
-        return_dict_in_generate=False,
+        **{name: value for name, value in kept.items() if value is not None},
     )
-    model.network.generate(
-        **model.arguments(inputs),
-        generation_config=config,
-        logits_processor=[choose],
-        stopping_criteria=[is_done],
-    )
+    # What a call leaves open is taken from there, so that must be the same.
+    model.network.generation_config = config
+    try:
+        model.network.generate(
+            **model.arguments(inputs),
+            generation_config=config,
+            logits_processor=[choose],
+            stopping_criteria=[is_done],
+        )
+    finally:
+        model.network.generation_config = own
 
 
 def _one_left(

@@ -362,12 +362,15 @@ class DynamicModel:
         """Return what a causal model writes behind prompts that are merged.
 
         The prompts are read in one pass, padded on their left; what follows uses a normal cache, by
-        the model's own `generate`. Of its `generation_config`, what counts the ids of a prompt (a
-        repetition penalty) and what draws is off. Without a merge the greedy output is what
-        `generate` gives for the ids; one that the tokenizer does not have is never written.
+        the model's own `generate`. Of its `generation_config`, stop strings, what bars or favours
+        ids that are written, and the kind of cache hold; beams, what counts the ids of a prompt (a
+        repetition penalty), what draws and limits of time are off. Without a merge the greedy
+        output is what `generate` gives for the ids then; an id that the tokenizer does not have is
+        never written.
 
-        Where new tokens may be written the head has a row more for each, and the loop is ours. The
-        mean of rows is a poor guess of an output row; look at what comes.
+        Where new tokens may be written the head has a row more for each, and the loop is ours: of
+        the `generation_config` it has the end ids and the stop strings. The mean of rows is a poor
+        guess of an output row; look at what comes.
 
         Args:
             prompts: At least one.

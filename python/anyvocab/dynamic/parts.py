@@ -132,6 +132,11 @@ def _row(reading: Any, layout: Layout, parts: list[Any]) -> _Row:
     if isinstance(reading, _TEXT):
         parts.append(reading)
         return _Row(layout.single, (range(first, first + 1),), is_list=False)
+    if not isinstance(reading, Iterable):
+        raise TypeError(
+            "a text must be str or bytes, a tuple of two of these or a list of words, got "
+            f"{type(reading).__name__}"
+        )
     words = list(reading)
     if not isinstance(reading, tuple):
         parts.extend(words)
