@@ -231,6 +231,29 @@ def test_a_classifier_that_reads_the_last_place_is_padded_on_the_left(name: str)
         assert torch.allclose(both[row], model([text]).output.logits[0], atol=1e-5)
 
 
+def test_an_encoder_that_mixes_padding_in_reads_texts_of_one_length_only() -> None:
+    torch.manual_seed(0)
+    shape = {**SHAPE, "type_vocab_size": 2}
+    network = transformers.FNetForMaskedLM(transformers.FNetConfig(**shape)).eval()
+    for weights in network.parameters():
+        torch.nn.init.normal_(weights, std=0.3)
+    model = av.DynamicModel(network, DOCUMENT.encode())
+    alone = model(["hello"]).output.logits
+    assert torch.allclose(model(["hello", "hello"]).output.logits[1], alone[0], atol=1e-5)
+    with pytest.raises(errors.InvalidValue, match="gives another answer when its text is padded"):
+        model(["hello", "over the hills and far away"])
+
+
+def test_a_model_that_fails_without_ids_is_refused_by_name() -> None:
+    class NeedsIds(transformers.BertForMaskedLM):
+        def forward(self, input_ids=None, **options):  # type: ignore[no-untyped-def]
+            return super().forward(input_ids=input_ids.clone(), **options)
+
+    network = NeedsIds(transformers.BertConfig(**SHAPE)).eval()
+    with pytest.raises(errors.InvalidValue, match="fails when it is given inputs_embeds"):
+        av.DynamicModel(network, DOCUMENT.encode())
+
+
 def test_what_cannot_be_trained_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     masked = encoder("MaskedLM")
     with pytest.raises(errors.InvalidValue, match="classifies neither texts nor tokens"):

@@ -189,6 +189,8 @@ def _places(offsets: NDArray[np.int64], side: Side) -> NDArray[np.int64]:
 
 def _table_of(network: Any) -> Any:
     """Return a model's input embeddings, if it can do without ids."""
+    import torch
+
     names = inspect.signature(network.forward).parameters
     open_ended = any(one.kind is one.VAR_KEYWORD for one in names.values())
     table = network.get_input_embeddings()
@@ -205,5 +207,13 @@ def _table_of(network: Any) -> Any:
             f"{type(network).__name__} has no single matrix of input embeddings",
             field="model",
             fix="give a text model whose get_input_embeddings() is a torch.nn.Embedding",
+        )
+    found = table(torch.zeros(1, dtype=torch.long, device=table.weight.device))
+    if not isinstance(found, torch.Tensor):
+        raise errors.build(
+            errors.InvalidValue,
+            f"{type(network).__name__} looks rows up as a {type(found).__name__}, not as numbers",
+            field="model",
+            fix="give a model that is not quantised",
         )
     return table

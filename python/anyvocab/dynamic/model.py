@@ -254,6 +254,14 @@ class DynamicModel:
 
         return padding_side(self.network)
 
+    def side_of(self, batch: DynamicBatch) -> Side:
+        """Return where a call pads the shorter texts of a batch; texts of one length have none.
+
+        Raises:
+            InvalidValue: They need padding, and it changes the model's answers on either side.
+        """
+        return "right" if len(set(batch.lengths().tolist())) == 1 else self.side
+
     @cached_property
     def _names(self) -> frozenset[str]:
         return frozenset(inspect.signature(self.network.forward).parameters)
@@ -282,7 +290,7 @@ class DynamicModel:
         import torch
 
         batch = self.merge(texts, boundary=boundary, specials=specials, **stops)
-        inputs = self.embed(batch, side=self.side)
+        inputs = self.embed(batch, side=self.side_of(batch))
         with torch.no_grad():
             return DynamicOutput(inputs, self.network(**self.arguments(inputs)))
 

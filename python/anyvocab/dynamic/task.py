@@ -130,7 +130,7 @@ def logits_and_labels(
     """
     import torch
 
-    inputs = model.embed(batch, side=model.side)
+    inputs = model.embed(batch, side=model.side_of(batch))
     logits = model.network(**model.arguments(inputs)).logits.float()
     if task_kind(model.network) == "token":
         logits = inputs.ragged(logits)

@@ -124,7 +124,16 @@ def check_reading(network: Any, ids: Sequence[int]) -> None:
     mask = torch.ones_like(given)
     with torch.no_grad(), evaluating(network):
         plain = network(input_ids=given, attention_mask=mask)[0].double()
-        found = network(inputs_embeds=table(given), attention_mask=mask)[0].double()
+        try:
+            found = network(inputs_embeds=table(given), attention_mask=mask)[0].double()
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            raise errors.build(
+                errors.InvalidValue,
+                f"{type(network).__name__} fails when it is given inputs_embeds and no ids: "
+                f"{str(error).strip().partition(chr(10))[0]}",
+                field="model",
+                fix="give a model of transformers that can be called with inputs_embeds alone",
+            ) from error
     apart = float((plain - found).abs().max())
     if not apart <= _TOLERANCE * float(plain.abs().max()):
         raise errors.build(
