@@ -250,7 +250,7 @@ class Merger:
         self, texts: Sequence[bytes], boundary: str
     ) -> tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.uint32]]:
         """Return the first base tokens of texts that have any: ids, offsets, groups."""
-        ids, offsets, _, groups, _, _ = self._core.base(list(texts), "text", False, boundary)
+        ids, offsets, _, groups, _, _ = self._core.base(list(texts), "text", False, boundary, 1)
         lengths = np.diff(offsets)
         within = np.arange(len(ids)) - np.repeat(offsets[:-1], lengths)
         kept = within < self.window
