@@ -9,10 +9,12 @@ use super::{BYTES, Bits, Interval, Logits, VocabIndex};
 use crate::numerics::{Arithmetic, Kernel, dispatch, exp_from_low, log_sum_exp};
 use crate::{Error, Result, TokenId};
 
-/// Numbers that are treated alike and at once; a short interval is filled up to a multiple of it.
+/// Numbers that are treated alike and at once; a short interval is filled up to a multiple of it. A sum is kept in as many
+/// lanes whatever the machine has, so that all machines that fuse agree to the bit.
 const BLOCK: usize = 32;
-/// Sums are kept in this many lanes whatever the machine has, so that all machines that fuse agree to the bit.
-const LANES: usize = 8;
+/// Lanes of the maximum, and how many logits go into them before it leaves the registers.
+const COLUMNS: usize = 16;
+const STRETCH: usize = 8 * COLUMNS;
 /// 2⁻⁹⁰⁰. A sum below it may have lost digits at the end of f64's range, and is made again with its own maximum. What a
 /// larger sum has too much or lacks is at most 3.4e-308 a token, below 2⁻¹⁰⁰ of it for all 2³² tokens.
 const SMALL: f64 = f64::from_bits((1023 - 900) << 52);
@@ -20,7 +22,7 @@ const SMALL: f64 = f64::from_bits((1023 - 900) << 52);
 const WHOLE: u64 = (1 << BLOCK) - 1;
 
 type Block = [f32; BLOCK];
-type Lanes = [f64; LANES];
+type Lanes = [f64; BLOCK];
 /// The maximum, the sum of all `e^(logit - maximum)`, and the log masses by first byte.
 type Masses = (f32, f64, Box<[f64; BYTES]>);
 
@@ -167,8 +169,17 @@ pub fn interval_log_mass(held: Interval, values: &[f32], at: Interval, allowed: 
 
 /// Logits by place.
 trait Values: Copy {
-    /// The logits of the places from `lo` on, below `hi` and at most [`BLOCK`] of them; then minus infinity.
-    fn block(self, lo: usize, hi: usize) -> Block;
+    /// How they are kept, for [`Self::fetch`] to be a copy.
+    type Raw: Copy;
+
+    /// Nothing but minus infinity.
+    fn none() -> [Self::Raw; BLOCK];
+
+    /// Copies the logits of the places from `lo` on, below `hi` and at most [`BLOCK`] of them; then minus infinity.
+    fn fetch(self, to: &mut [Self::Raw; BLOCK], lo: usize, hi: usize);
+
+    /// What was copied, as numbers.
+    fn numbers(raw: &[Self::Raw; BLOCK]) -> Block;
 }
 
 /// Logits by id, and the id by place.
@@ -186,21 +197,32 @@ impl<F: Format> Clone for Rows<'_, F> {
 impl<F: Format> Copy for Rows<'_, F> {}
 
 impl<F: Format> Values for Rows<'_, F> {
+    type Raw = F::Raw;
+
     #[inline(always)]
-    fn block(self, lo: usize, hi: usize) -> Block {
-        let mut raw = [F::NEVER; BLOCK];
+    fn none() -> [F::Raw; BLOCK] {
+        [F::NEVER; BLOCK]
+    }
+
+    #[inline(always)]
+    fn fetch(self, to: &mut [F::Raw; BLOCK], lo: usize, hi: usize) {
         // The ids of an index have rows, and there are as many logits as rows: checked in `root_sums`.
         if let Some(ids) = self.ids[lo..hi].first_chunk::<BLOCK>() {
-            for (to, &id) in raw.iter_mut().zip(ids) {
+            for (to, &id) in to.iter_mut().zip(ids) {
                 *to = self.rows[id as usize];
             }
         } else {
-            for (to, &id) in raw.iter_mut().zip(&self.ids[lo..hi]) {
+            *to = Self::none();
+            for (to, &id) in to.iter_mut().zip(&self.ids[lo..hi]) {
                 *to = self.rows[id as usize];
             }
         }
+    }
+
+    #[inline(always)]
+    fn numbers(raw: &[F::Raw; BLOCK]) -> Block {
         let mut block = [0.0; BLOCK];
-        for (to, &raw) in block.iter_mut().zip(&raw) {
+        for (to, &raw) in block.iter_mut().zip(raw) {
             *to = F::to_f32(raw);
         }
         block
@@ -215,17 +237,67 @@ struct Held<'a> {
 }
 
 impl Values for Held<'_> {
+    type Raw = f32;
+
     #[inline(always)]
-    fn block(self, lo: usize, hi: usize) -> Block {
-        let mut block = [f32::NEG_INFINITY; BLOCK];
+    fn none() -> Block {
+        [f32::NEG_INFINITY; BLOCK]
+    }
+
+    #[inline(always)]
+    fn fetch(self, to: &mut Block, lo: usize, hi: usize) {
         let values = lo.checked_sub(self.from).and_then(|from| self.values.get(from..)).unwrap_or_default();
         if let (Some(values), true) = (values.first_chunk(), hi - lo >= BLOCK) {
-            return *values;
+            *to = *values;
+            return;
         }
-        for (to, &value) in block.iter_mut().zip(values.iter().take(hi - lo)) {
+        *to = Self::none();
+        for (to, &value) in to.iter_mut().zip(values.iter().take(hi - lo)) {
             *to = value;
         }
-        block
+    }
+
+    #[inline(always)]
+    fn numbers(raw: &Block) -> Block {
+        *raw
+    }
+}
+
+/// The logits of a stretch of places, block by block, each with its first place.
+///
+/// A block is copied while the one before is worked on. One that is gathered from all over the rows is written number by
+/// number, and read in whole registers: a read right behind the writes waits until the last of them has left the core.
+/// (Not a function of a closure, which cannot be made to have the instructions of its caller.)
+struct Blocks<V: Values> {
+    values: V,
+    at: usize,
+    hi: usize,
+    ring: [[V::Raw; BLOCK]; 2],
+}
+
+impl<V: Values> Blocks<V> {
+    #[inline(always)]
+    fn new(values: V, (lo, hi): (usize, usize)) -> Self {
+        let mut ring = [V::none(); 2];
+        values.fetch(&mut ring[lo / BLOCK % 2], lo, hi);
+        Self { values, at: lo, hi, ring }
+    }
+}
+
+impl<V: Values> Iterator for Blocks<V> {
+    type Item = (usize, Block);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<(usize, Block)> {
+        let at = self.at;
+        if at >= self.hi {
+            return None;
+        }
+        self.at += BLOCK;
+        if self.at < self.hi {
+            self.values.fetch(&mut self.ring[self.at / BLOCK % 2], self.at, self.hi);
+        }
+        Some((at, V::numbers(&self.ring[at / BLOCK % 2])))
     }
 }
 
@@ -244,20 +316,38 @@ fn larger(a: f32, b: f32) -> f32 {
 /// The largest logit, if all of them are numbers or minus infinity and not all of them that.
 #[inline(always)]
 fn maximum<F: Format>(rows: &[F::Raw]) -> Option<f32> {
-    // Flags as wide as the logits, for the same lanes.
-    let (mut max, mut wrong) = ([f32::NEG_INFINITY; BLOCK], [0u32; BLOCK]);
-    let (blocks, rest) = rows.as_chunks();
-    let mut last = [F::NEVER; BLOCK];
-    last[..rest.len()].copy_from_slice(rest);
-    for block in blocks.iter().chain([&last]) {
-        for j in 0..BLOCK {
-            let logit = F::to_f32(block[j]);
-            max[j] = larger(logit, max[j]);
-            wrong[j] |= u32::from(!is_ordinary(logit));
+    // The bits without their sign are in the order of the numbers, and NaN is above infinity: as wide as the logits, for
+    // the same lanes. Each stretch has lanes of its own, which stay in registers.
+    let (mut max, mut size) = ([f32::NEG_INFINITY; COLUMNS], [0; COLUMNS]);
+    let (stretches, rest) = rows.as_chunks::<STRETCH>();
+    for stretch in stretches {
+        let (mut max_here, mut size_here) = ([f32::NEG_INFINITY; COLUMNS], [0; COLUMNS]);
+        for logits in stretch.as_chunks::<COLUMNS>().0 {
+            for j in 0..COLUMNS {
+                let logit = F::to_f32(logits[j]);
+                max_here[j] = larger(logit, max_here[j]);
+                size_here[j] = size_of(logit).max(size_here[j]);
+            }
+        }
+        for j in 0..COLUMNS {
+            max[j] = larger(max_here[j], max[j]);
+            size[j] = size_here[j].max(size[j]);
         }
     }
+    for (j, &raw) in (0..COLUMNS).cycle().zip(rest) {
+        let logit = F::to_f32(raw);
+        max[j] = larger(logit, max[j]);
+        size[j] = size_of(logit).max(size[j]);
+    }
     let max = max.into_iter().fold(f32::NEG_INFINITY, larger);
-    (wrong == [0; BLOCK] && max > f32::NEG_INFINITY).then_some(max)
+    let numbers = size.into_iter().all(|size| size <= size_of(f32::INFINITY));
+    (numbers && max > f32::NEG_INFINITY && max < f32::INFINITY).then_some(max)
+}
+
+/// The bits of a number without its sign.
+#[inline(always)]
+fn size_of(logit: f32) -> i32 {
+    logit.abs().to_bits().cast_signed()
 }
 
 /// Which places may follow.
@@ -286,7 +376,7 @@ impl Mask for &Bits {
 }
 
 #[inline(always)]
-fn exponentials<A: Arithmetic>(block: &Block, max: f64) -> [f64; BLOCK] {
+fn exponentials<A: Arithmetic>(block: &Block, max: f64) -> Lanes {
     let mut out = [0.0; BLOCK];
     for (to, &logit) in out.iter_mut().zip(block) {
         *to = exp_from_low::<A>(f64::from(logit) - max);
@@ -295,52 +385,56 @@ fn exponentials<A: Arithmetic>(block: &Block, max: f64) -> [f64; BLOCK] {
 }
 
 #[inline(always)]
-fn add(lanes: &mut Lanes, terms: &[f64; BLOCK]) {
-    for terms in terms.as_chunks::<LANES>().0 {
-        for (lane, term) in lanes.iter_mut().zip(terms) {
-            *lane += term;
-        }
+fn add(lanes: &mut Lanes, terms: &Lanes) {
+    for (lane, term) in lanes.iter_mut().zip(terms) {
+        *lane += term;
     }
 }
 
-/// The terms whose bit is set; zero in place of the others.
+/// Adds the terms whose bit is set.
 #[inline(always)]
-fn chosen(terms: &[f64; BLOCK], mask: u64) -> [f64; BLOCK] {
-    let mut out = [0.0; BLOCK];
+fn add_chosen(lanes: &mut Lanes, terms: &Lanes, mask: u64) {
     for j in 0..BLOCK {
-        out[j] = if mask >> j & 1 == 1 { terms[j] } else { 0.0 };
+        lanes[j] = if mask >> j & 1 == 1 { lanes[j] + terms[j] } else { lanes[j] };
     }
-    out
 }
 
 #[inline(always)]
-fn total(lanes: Lanes) -> f64 {
-    let [a, b, c, d, e, f, g, h] = lanes;
+fn total(lanes: &Lanes) -> f64 {
+    let mut half = [0.0; BLOCK / 2];
+    for j in 0..BLOCK / 2 {
+        half[j] = lanes[j] + lanes[j + BLOCK / 2];
+    }
+    let mut quarter = [0.0; BLOCK / 4];
+    for j in 0..BLOCK / 4 {
+        quarter[j] = half[j] + half[j + BLOCK / 4];
+    }
+    let [a, b, c, d, e, f, g, h] = quarter;
     ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
 
-/// Sums of `e^(logit - max)` of the places `lo..hi`: of the allowed, and of the rest.
+/// Sums of `e^(logit - max)` of the places `at`: of the allowed, and of the rest.
 #[inline(always)]
-fn sums<A: Arithmetic>(values: impl Values, (lo, hi): (usize, usize), allowed: impl Mask, max: f64) -> (f64, f64) {
-    let (mut some, mut rest) = ([0.0; LANES], [0.0; LANES]);
-    for lo in (lo..hi).step_by(BLOCK) {
-        let terms = exponentials::<A>(&values.block(lo, hi), max);
-        match allowed.mask(lo) {
+fn sums<A: Arithmetic>(values: impl Values, at: (usize, usize), allowed: impl Mask, max: f64) -> (f64, f64) {
+    let (mut some, mut rest) = ([0.0; BLOCK], [0.0; BLOCK]);
+    for (place, block) in Blocks::new(values, at) {
+        let terms = exponentials::<A>(&block, max);
+        match allowed.mask(place) {
             WHOLE => add(&mut some, &terms),
             0 => add(&mut rest, &terms),
             mask => {
-                add(&mut some, &chosen(&terms, mask));
-                add(&mut rest, &chosen(&terms, !mask));
+                add_chosen(&mut some, &terms, mask);
+                add_chosen(&mut rest, &terms, !mask);
             }
         }
     }
-    (total(some), total(rest))
+    (total(&some), total(&rest))
 }
 
-/// The logits of one block, minus infinity in place of what is not allowed.
+/// The logits of one block, minus infinity in place of those whose bit is not set.
 #[inline(always)]
-fn masked(values: impl Values, (lo, hi): (usize, usize), allowed: impl Mask) -> Block {
-    let (mut block, mask) = (values.block(lo, hi), allowed.mask(lo));
+fn masked(block: &Block, mask: u64) -> Block {
+    let mut block = *block;
     if mask != WHOLE {
         for (j, logit) in block.iter_mut().enumerate() {
             *logit = if mask >> j & 1 == 1 { *logit } else { f32::NEG_INFINITY };
@@ -349,12 +443,12 @@ fn masked(values: impl Values, (lo, hi): (usize, usize), allowed: impl Mask) -> 
     block
 }
 
-/// Log mass of the allowed of the places `lo..hi`, with their own maximum subtracted.
+/// Log mass of the allowed of the places `at`, with their own maximum subtracted.
 #[inline(always)]
-fn log_mass<A: Arithmetic>(values: impl Values, (lo, hi): (usize, usize), allowed: impl Mask) -> f64 {
+fn log_mass<A: Arithmetic>(values: impl Values, at: (usize, usize), allowed: impl Mask) -> f64 {
     let mut max = [f32::NEG_INFINITY; BLOCK];
-    for lo in (lo..hi).step_by(BLOCK) {
-        for (max, logit) in max.iter_mut().zip(masked(values, (lo, hi), allowed)) {
+    for (place, block) in Blocks::new(values, at) {
+        for (max, logit) in max.iter_mut().zip(masked(&block, allowed.mask(place))) {
             *max = larger(logit, *max);
         }
     }
@@ -362,11 +456,11 @@ fn log_mass<A: Arithmetic>(values: impl Values, (lo, hi): (usize, usize), allowe
     if max == f64::NEG_INFINITY {
         return max;
     }
-    let mut sum = [0.0; LANES];
-    for lo in (lo..hi).step_by(BLOCK) {
-        add(&mut sum, &exponentials::<A>(&masked(values, (lo, hi), allowed), max));
+    let mut sum = [0.0; BLOCK];
+    for (place, block) in Blocks::new(values, at) {
+        add(&mut sum, &exponentials::<A>(&masked(&block, allowed.mask(place)), max));
     }
-    max + total(sum).ln()
+    max + total(&sum).ln()
 }
 
 pub(super) struct Root<'a, F: Format, M> {

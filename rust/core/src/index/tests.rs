@@ -406,11 +406,12 @@ fn without_tokens_only_the_normaliser_is_left() {
 
 #[test]
 fn a_logit_that_is_no_probability_is_refused_by_its_id() {
-    let tokens: Tokens = (0..100).map(|id| (id, vec![b'a'; 1 + id as usize % 7])).collect();
-    let index = index(&tokens, 100);
-    for row in [0, 31, 32, 99] {
-        for wrong in [f32::NAN, f32::INFINITY] {
-            let mut values = vec![f32::NEG_INFINITY; 100];
+    let tokens: Tokens = (0..300).map(|id| (id, vec![b'a'; 1 + id as usize % 7])).collect();
+    let index = index(&tokens, 300);
+    // Two whole stretches of the maximum, and the rest.
+    for row in [0, 31, 32, 127, 128, 255, 256, 299] {
+        for wrong in [f32::NAN, -f32::NAN, f32::INFINITY] {
+            let mut values = vec![f32::NEG_INFINITY; 300];
             values[row] = wrong;
             let error = root_sums(&index, Logits::F32(&values), None, &[]).unwrap_err();
             assert_eq!(error.field(), "logits");
