@@ -471,6 +471,32 @@ def test_contradictory_arguments_are_wrong_usage(arguments: list[str]) -> None:
     assert main(arguments) == 2
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--vocab-size", "100"], "--vocab-size: 100 is less than 256"),
+        (["--special", "eos=a"], '--special[0]: "a" is the spelling of the byte 0x61'),
+        (["--seed-token", "two words"], "--seed-token: 'two words' is cut into two |  words"),
+        (["--veto", "["], "--veto: premature end"),
+        (["--documents", "page"], "--documents: 'page' is no choice; use 'file' or 'line'"),
+        (["--limit", "0"], "--limit['corpus']: must be at least 1"),
+        (["--superwords", "superbpe", "--vocab-size", "9"], "--vocab-size: 9 is less than 256"),
+    ],
+)
+def test_what_no_corpus_makes_possible_is_refused_unread_in_the_words_of_the_options(
+    text_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    assert main(["train", str(text_file), "--out", str(tmp_path / "out"), *arguments]) == 1
+    told = capsys.readouterr().err
+    assert message in told
+    assert "counting" not in told
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_error_of_the_corpus_is_a_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

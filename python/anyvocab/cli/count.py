@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from anyvocab.cli.learning_options import NormalizerOption
+from anyvocab.cli.learning_options import LEARNING, NormalizerOption
 from anyvocab.cli.output import ExitCode, JsonOption, Output, printable
 from anyvocab.cli.progress import ProgressLine
+from anyvocab.cli.spoken import spoken
 
 if TYPE_CHECKING:
     from anyvocab.training.counting import CountReport
@@ -66,6 +67,7 @@ def _limits(given: Sequence[str]) -> int | dict[str, int] | None:
     return {name: size(value) for name, value in named_values(given, "--limit").items()} or None
 
 
+@spoken(LEARNING)
 def command(
     files: Annotated[
         list[str],

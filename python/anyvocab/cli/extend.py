@@ -26,6 +26,7 @@ from anyvocab.cli.corpus_options import (
 )
 from anyvocab.cli.count import places, size
 from anyvocab.cli.learning_options import (
+    LEARNING,
     MaxDigitsOption,
     MaxTokenBytesOption,
     MaxWordsOption,
@@ -35,6 +36,7 @@ from anyvocab.cli.learning_options import (
 )
 from anyvocab.cli.output import ExitCode, JsonOption, Output, SourceArgument, printable
 from anyvocab.cli.progress import ProgressLine
+from anyvocab.cli.spoken import spoken
 from anyvocab.cli.train import load_shards
 
 __all__ = ["command"]
@@ -42,6 +44,7 @@ __all__ = ["command"]
 FORMAT_VERSION = 1
 
 
+@spoken(LEARNING)
 def command(
     tokenizer: SourceArgument,
     out: OutFolderOption,

@@ -76,7 +76,8 @@ def translated(
     told, field = str(error), error.field
     named = error.file is None or in_files
     say = _in_options if named else _given
-    option = options.get(field, field) if named else field
+    name, bracket, at = field.partition("[")  # `special_tokens[0]` is `--special[0]`
+    option = options.get(name, name) + bracket + at if named else field
     head = "" if error.file is None else f"{error.file}: "
     if told.startswith(f"{head}{field}: "):
         told = f"{head}{option}: {say(told.removeprefix(f'{head}{field}: '), options)}"

@@ -19,13 +19,15 @@ from anyvocab.cli.corpus_options import (
     weights_of,
 )
 from anyvocab.cli.count import places, size
-from anyvocab.cli.learning_options import MinFrequencyOption, NormalizerOption
+from anyvocab.cli.learning_options import LEARNING, MinFrequencyOption, NormalizerOption
 from anyvocab.cli.output import ExitCode, JsonOption, Output, printable
 from anyvocab.cli.progress import ProgressLine
+from anyvocab.cli.spoken import spoken
 
 __all__ = ["command"]
 
 
+@spoken(LEARNING)
 def command(
     files: Annotated[
         list[str],

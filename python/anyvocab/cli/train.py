@@ -26,6 +26,7 @@ from anyvocab.cli.corpus_options import (
 )
 from anyvocab.cli.count import places, size
 from anyvocab.cli.learning_options import (
+    LEARNING,
     MaxDigitsOption,
     MaxTokenBytesOption,
     MaxWordsOption,
@@ -36,6 +37,7 @@ from anyvocab.cli.learning_options import (
 )
 from anyvocab.cli.output import ExitCode, JsonOption, Output, TextsOption, printable
 from anyvocab.cli.progress import ProgressLine
+from anyvocab.cli.spoken import spoken
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,6 +55,7 @@ __all__ = ["command", "counts_for", "load_shards", "recipe_of_options", "special
 FORMAT_VERSION = 1
 
 
+@spoken(LEARNING)
 def command(
     out: OutFolderOption,
     files: FilesArgument = None,

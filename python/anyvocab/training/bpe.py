@@ -92,8 +92,9 @@ def train(
 
     The merges equal those of Hugging Face's `BpeTrainer` on the same pretokens, but for four
     things: counts of pairs are 64 bits wide, no merge ever makes the spelling of a special token
-    or a token of more than 32 KiB, and `limit_alphabet` does not leave equals to chance. They do not depend on threads, nor on the
-    order of the documents. The first merges of a larger vocabulary are those of a smaller one.
+    or a token of more than 32 KiB, and `limit_alphabet` does not leave equals to chance. They do
+    not depend on threads, nor on the order of the documents. The first merges of a larger
+    vocabulary are those of a smaller one.
 
     Args:
         corpus: Whatever :func:`anyvocab.count` takes; or :class:`Counts`, counted before; or, with
@@ -211,6 +212,7 @@ def train_corpus(
     options = TrainOptions() if options is None else options
     plan = Plan(pattern=DEFAULT_PATTERN) if plan is None else plan
     how: dict[str, Any] = {"field": field, "weights": weights, "limit_bytes": limit_bytes}
+    _rehearse(options, plan, cuts=superwords is None and not _counted(corpus))
     if superwords is not None:
         # The one place where recipes come in.
         from anyvocab.training.superwords import train_superwords
@@ -252,6 +254,36 @@ def train_counts(
     """
     options = TrainOptions() if options is None else options
     return finished(learn_words(counts, options, progress), {"": counts}, options)
+
+
+def _rehearse(options: TrainOptions, plan: Plan, *, cuts: bool) -> None:
+    """Refuse what no corpus makes possible before one is read, by learning from nothing.
+
+    Args:
+        options: What will be learnt.
+        plan: How a corpus will be counted.
+        cuts: Whether the plan's pattern is the tokenizer's.
+    """
+    merges, _, data, offsets, _ = _core.train_words(
+        np.zeros(0, np.uint8),
+        np.zeros(1, np.int64),
+        np.zeros(0, np.uint64),
+        specials=list(options.special_tokens.texts),
+        alphabet=options.alphabet,
+        limit_alphabet=options.limit_alphabet,
+        vocab_size=options.vocab_size,
+        min_frequency=options.min_frequency,
+    )
+    if options.seed_tokens and cuts:
+        made = _core.bpe_json(
+            data,
+            offsets,
+            merges,
+            specials=list(options.special_tokens.texts),
+            pattern=plan.pattern,
+            normalizer=plan.normalizer,
+        )
+        _check_seeds(Tokenizer.load(made), options.seed_tokens)
 
 
 def learn_words(
