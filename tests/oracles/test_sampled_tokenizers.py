@@ -57,6 +57,9 @@ def test_ids_equal_those_of_the_unigram_model_of_tokenizers(
         expected = [one.ids for one in oracle.encode_batch(texts, add_special_tokens=False)]
         assert sampled.encode_batch([text.encode() for text in texts]).to_list() == expected
         assert oracle.get_vocab_size() == len(sampled)
+        read = av.Tokenizer.load(sampled.to_json())
+        assert read.encode_batch(texts).to_list() == expected
+        assert [read.decode_text(ids) for ids in expected] == texts
         assert [oracle.decode(ids) for ids in expected] == texts
 
 

@@ -10,7 +10,15 @@ import pytest
 import anyvocab as av
 
 tokenizers = pytest.importorskip("tokenizers", reason="the oracle `tokenizers` is not installed")
-from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers  # noqa: E402
+from tokenizers import (  # noqa: E402
+    AddedToken,
+    Regex,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
 
 SPACED = [" ", "  ", "x", "x ", " x", "y", "\n"]
 
@@ -136,3 +144,58 @@ def test_a_decoder_that_does_not_fit_its_model_is_run_as_it_is(
     for _ in range(40):
         ids = rng.choices(range(theirs.get_vocab_size()), k=rng.randint(0, 6))
         assert ours.decode_text(ids) == theirs.decode(ids, skip_special_tokens=False), ids
+
+
+@pytest.mark.parametrize("kind", ["Unigram", "WordLevel"])
+@pytest.mark.parametrize("pattern", [None, "gpt2", r"\s+|\d"])
+def test_a_model_of_characters_reads_the_byte_alphabet(kind: str, pattern: str | None) -> None:
+    rng = random.Random(f"{kind} {pattern}")
+    theirs, trainer = {
+        "Unigram": (
+            tokenizers.Tokenizer(models.Unigram()),
+            trainers.UnigramTrainer(
+                vocab_size=400,
+                special_tokens=["<unk>"],
+                unk_token="<unk>",
+                initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+                show_progress=False,
+            ),
+        ),
+        "WordLevel": (
+            tokenizers.Tokenizer(models.WordLevel(unk_token="<unk>")),
+            trainers.WordLevelTrainer(special_tokens=["<unk>"], show_progress=False),
+        ),
+    }[kind]
+    bytes_ = pre_tokenizers.ByteLevel(
+        add_prefix_space=rng.random() < 0.5, use_regex=pattern == "gpt2"
+    )
+    split = [] if pattern in (None, "gpt2") else [pre_tokenizers.Split(Regex(pattern), "isolated")]
+    theirs.pre_tokenizer = pre_tokenizers.Sequence([*split, bytes_])
+    theirs.decoder = decoders.ByteLevel()
+    letters = [*"ab 1\n.", "é", "中", "👩\u200d👩", "the", " of", "नि", "\x00"]
+    texts = ["".join(rng.choices(letters, k=rng.randint(0, 20))) for _ in range(120)]
+    theirs.train_from_iterator(texts[:60], trainer)
+    theirs.add_tokens([AddedToken("the", normalized=False)])
+    ours = av.Tokenizer.load(theirs.to_str().encode())
+    again = tokenizers.Tokenizer.from_str(ours.to_json().decode())
+    for text in texts:
+        want = theirs.encode(text)
+        got = ours.encode(text)
+        assert got.tolist() == want.ids, text
+        assert ours._core.encode_reference(text.encode(), "parse").tolist() == want.ids
+        assert again.encode(text).ids == want.ids
+        assert ours.decode_text(got) == theirs.decode(want.ids, skip_special_tokens=False)
+        places = [len(text[:at].encode()) for at in range(len(text) + 1)]
+        offsets = [[places[start], places[end]] for start, end in want.offsets]
+        assert _whole(ours.encode_with_offsets(text).offsets.tolist(), places) == offsets
+    if kind == "Unigram":
+        data = bytes(rng.randrange(256) for _ in range(60))
+        assert ours.decode(ours.encode(data)).removeprefix(b" ") == data.removeprefix(b" ")
+
+
+def _whole(offsets: list[list[int]], places: list[int]) -> list[list[int]]:
+    """Return ranges of whole characters: here a token may be part of one."""
+    return [
+        [max(p for p in places if p <= start), min(p for p in places if p >= end)]
+        for start, end in offsets
+    ]

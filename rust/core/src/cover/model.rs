@@ -209,6 +209,9 @@ impl CoverModel {
             },
             Model::WordPiece(_) | Model::WordLevel(_) => return Err("a model of whole words".to_owned()),
             Model::Trie(model) => Canon::Longest(LongestMatch::new(model).map_err(|e| e.to_string())?),
+            Model::Unigram(_) if pipeline::is_byte_level(description) => {
+                return Err("a Unigram model of the byte alphabet".to_owned());
+            }
             Model::Unigram(model) => {
                 let mark = pipeline::mark_of(description);
                 Canon::Viterbi(Box::new(Viterbi::new(encoder, model, mark, (vocabulary, &self.index))?))

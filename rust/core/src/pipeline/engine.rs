@@ -167,12 +167,12 @@ impl Cancel {
 impl Engine {
     /// `raw_bytes` says that pretokens are raw bytes where the vocabulary is written in the byte alphabet.
     pub(crate) fn new(description: &Description, raw_bytes: bool, marked: bool, limits: &Limits) -> Result<Self> {
-        let is_bpe = matches!(description.model, Model::Bpe(_) | Model::Trie(_));
-        if raw_bytes && !is_bpe {
+        if matches!(description.model, Model::WordPiece(_)) && super::shape::writes_alphabet(&description.pre_tokenizer)
+        {
             return Err(Error::unsupported(
                 "pre_tokenizer",
-                "ByteLevel before a model that is not BPE",
-                "only byte-level BPE is known to exist; please report the tokenizer that needs it",
+                "ByteLevel before a WordPiece model, whose tokens are words of text",
+                "use BertPreTokenizer, or another model",
             ));
         }
         Ok(match &description.model {

@@ -20,7 +20,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::decode;
 use crate::error::{Error, Result};
-use crate::formats::{AddedToken, Description, PostProcessor};
+use crate::formats::{AddedToken, Description, Model, PostProcessor};
 use crate::ids::TokenId;
 use crate::limits::Limits;
 use crate::normalize;
@@ -103,9 +103,14 @@ impl Encoder {
     /// `Unsupported` for what cannot be carried out exactly, `Limit` for a pattern over its bounds.
     pub fn new(description: Arc<Description>, limits: &Limits) -> Result<Self> {
         let normalizer = normalize::Compiled::new(&description.normalizer, limits)?;
-        let tree = tree::Compiled::new(&description.pre_tokenizer, limits)?;
+        // BPE reads bytes and has the alphabet in its table; other models read the alphabet's characters.
+        let reads_bytes = matches!(description.model, Model::Bpe(_) | Model::Trie(_));
+        let tree = if reads_bytes { tree::Compiled::new } else { tree::Compiled::of_text };
+        let tree = tree(&description.pre_tokenizer, limits)?;
         let marked = shape::marked(&description);
-        let path = match (crate::pretoken::recognise(&description.pre_tokenizer), marked) {
+        let scanned = crate::pretoken::recognise(&description.pre_tokenizer)
+            .filter(|_| reads_bytes || !shape::writes_alphabet(&description.pre_tokenizer));
+        let path = match (scanned, marked) {
             (Some(known), _) => Path::Scanned(known),
             (None, Some(prefix)) => Path::Marked(prefix),
             (None, None) => Path::Tree,

@@ -48,8 +48,13 @@ pub(crate) fn normalizer_steps(normalizer: &Normalizer) -> Vec<&Normalizer> {
 
 /// Whether the model's input is GPT-2's byte alphabet.
 pub(crate) fn is_byte_level(description: &Description) -> bool {
-    steps(&description.pre_tokenizer).iter().any(|step| matches!(step, PreTokenizer::ByteLevel { .. }))
+    writes_alphabet(&description.pre_tokenizer)
         || normalizer_steps(&description.normalizer).iter().any(|step| matches!(step, Normalizer::ByteLevel))
+}
+
+/// Whether it writes GPT-2's byte alphabet.
+pub(crate) fn writes_alphabet(pre_tokenizer: &PreTokenizer) -> bool {
+    steps(pre_tokenizer).iter().any(|step| matches!(step, PreTokenizer::ByteLevel { .. }))
 }
 
 /// The character that stands for a space in the model's input.

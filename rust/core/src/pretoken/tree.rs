@@ -8,8 +8,8 @@
 //! `ByteLevel` writes every byte as a character of GPT-2's alphabet. Here the alphabet is applied to the vocabulary
 //! instead, once, so the pieces of a tree that ends in `ByteLevel` are raw bytes ([`Output::RawBytes`]). Steps after
 //! `ByteLevel` do see the alphabet (Falcon cuts at digits there, and the byte 0xB2 is the digit `²`); their pieces are
-//! turned back into bytes. Only where such a step writes characters of its own (`Metaspace`) do the pieces stay in the
-//! alphabet ([`Output::Text`]).
+//! turned back into bytes. Only where such a step writes characters of its own (`Metaspace`), and before a model that
+//! reads characters (Unigram), do the pieces stay in the alphabet ([`Output::Text`]).
 //!
 //! # Bytes that are not UTF-8
 //! They are no white space, digit, punctuation, word character or script: they stay with the text around them, but
@@ -109,15 +109,27 @@ impl Compiled {
     /// # Errors
     /// A pattern that cannot be used, nesting over `limits.depth`, `FixedLength` of 0.
     pub fn new(pre_tokenizer: &PreTokenizer, limits: &Limits) -> Result<Self> {
+        Self::compile(pre_tokenizer, false, limits)
+    }
+
+    /// The same with [`Output::Text`] always: for a model that reads characters, those of the alphabet too.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(crate) fn of_text(pre_tokenizer: &PreTokenizer, limits: &Limits) -> Result<Self> {
+        Self::compile(pre_tokenizer, true, limits)
+    }
+
+    fn compile(pre_tokenizer: &PreTokenizer, keeps_alphabet: bool, limits: &Limits) -> Result<Self> {
         let mut leaves = Vec::new();
         flatten(pre_tokenizer, limits, 0, &mut leaves)?;
         let last_byte_level = leaves.iter().rposition(|leaf| matches!(leaf, PreTokenizer::ByteLevel { .. }));
         let after = last_byte_level.map_or(&[][..], |at| &leaves[at + 1..]);
         let writes = |leaf: &&PreTokenizer| matches!(leaf, PreTokenizer::Metaspace { prepend_scheme, .. } if *prepend_scheme != PrependScheme::Never);
-        let output =
-            if last_byte_level.is_some() && !after.iter().any(writes) { Output::RawBytes } else { Output::Text };
+        let is_raw = last_byte_level.is_some() && !keeps_alphabet && !after.iter().any(writes);
+        let output = if is_raw { Output::RawBytes } else { Output::Text };
         // The last `ByteLevel` has nothing to write when its bytes stay raw and nobody looks at its alphabet.
-        let silent = last_byte_level.filter(|_| after.is_empty());
+        let silent = last_byte_level.filter(|_| is_raw && after.is_empty());
         let mut steps = Vec::new();
         for (at, leaf) in leaves.iter().enumerate() {
             push_steps(leaf, Some(at) != silent, limits, &mut steps)?;
