@@ -176,3 +176,12 @@ def test_a_reader_that_goes_away_is_no_traceback(tiny_folder: Path) -> None:
     assert done.stdout == "{"
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_json_about_a_file_whose_name_is_not_utf8_is_json(tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/\xff.jsonl"
+    Path(os.fsdecode(name)).write_text('{"nope": 1}\n')
+    done = run("count", str(tmp_path), "--out", str(tmp_path / "counts.parquet"), "--json")
+    assert done.returncode == 1
+    assert os.fsencode(json.loads(done.stdout)["error"]["file"]) == name

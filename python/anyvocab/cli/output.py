@@ -36,8 +36,9 @@ __all__ = [
 TITLE_WIDTH = 16  # cells of a terminal: what a column's title takes of one line
 COLUMN_GAP = 2
 
-# JSON escapes the controls below 20 itself; these act on some terminals too.
-_CONTROLS_IN_JSON = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+# JSON escapes the controls below 20 itself; these act on some terminals too. Lone surrogates are
+# bytes of a path that is not UTF-8; a document that a program reads is.
+_ESCAPED_IN_JSON = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *range(0xD800, 0xE000))}
 
 
 class ExitCode(IntEnum):
@@ -113,7 +114,7 @@ class Output:
 
     def document(self, value: Mapping[str, object]) -> None:
         """Print a result as JSON, keys in the order they were given; bytes are not allowed."""
-        self.text(json_.dumps(value, ensure_ascii=False, indent=2).translate(_CONTROLS_IN_JSON))
+        self.text(json_.dumps(value, ensure_ascii=False, indent=2).translate(_ESCAPED_IN_JSON))
 
     def text(self, line: str) -> None:
         """Print a line as it is; what the terminal cannot show is escaped, never an error."""
