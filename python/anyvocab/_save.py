@@ -85,7 +85,7 @@ def _check(folder: Path, names: list[str], existing: str) -> None:
             f"the folder already holds {', '.join(there)}",
             field="folder",
             file=str(folder),
-            fix='save into another folder, or use existing="replace" (--replace)',
+            fix='save into another folder, or use existing="replace"',
         )
     contradicting = [name for name in _CONTRADICTING if (folder / name).exists()]
     if contradicting:
