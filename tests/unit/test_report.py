@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import anyvocab as av
+from anyvocab.cli.output import Output
 from anyvocab.report import (
     compare_languages,
     cut_text,
@@ -262,3 +263,30 @@ def test_the_builders_escape_what_is_text() -> None:
     assert "<b>" not in table(["<b>"], [])
     assert "<b>" not in stacked([("<b>", 3)]) + columns([("<b>", [("<b>", 0.5)])], unit="<b>")
     assert 'width="100.00"' in bar(7.0)
+
+
+def test_columns_beside_each_other_take_as_many_tables_as_the_width_asks_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "48")
+    names = ["short", "[b]no markup", *(f"a name of many words {i}" for i in range(4))]
+    rows: list[list[object]] = [
+        ["tokens", *range(6)],
+        ["ids that occur", *("1,234 (50%)" for _ in names)],
+    ]
+    Output(json=False).beside("", names, rows)
+    told = capsys.readouterr().out
+    lines = [line.rstrip() for line in told.splitlines()]
+    assert max(map(len, lines)) <= 48
+    assert sum(line.startswith("ids that occur") for line in lines) == 3  # two columns each
+    assert " ".join(re.findall(r"tokens +(\d) +(\d)", told)[0]) == "0 1"
+    assert "[b]no markup" in told
+
+
+def test_a_long_title_of_a_page_takes_lines_and_a_short_one_none() -> None:
+    made = table(["", "plain", "a name that is far too long for one line"], [["a", "1", "2"]])
+    assert '<span class="long">a name' in made
+    assert "<th>plain</th>" in made
+    many = table([str(i) for i in range(8)], [["x"] * 8])
+    assert '<table class="many">' in many
+    assert 'class="many"' not in made
