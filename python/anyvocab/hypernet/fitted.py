@@ -65,6 +65,12 @@ def save_fitted(
     return save_network(network, card, folder, existing="replace")
 
 
+def _window(card: Card) -> int | None:
+    """Return how many ids of a text a run read: measurements of different ones do not compare."""
+    found: int | None = card.trained.get("options", {}).get("window")
+    return found
+
+
 def _known(measured: Measured) -> dict[str, Any]:
     return {name: value for name, value in asdict(measured).items() if value is not None}
 
@@ -77,7 +83,9 @@ def _all_of(card: Card) -> dict[str, Any]:
         for name in ("seconds", "steps", "tokens")
     }
     if "bits_per_byte" in earlier:
-        return {**found, "bits_per_byte": earlier["bits_per_byte"]}
+        window = earlier.get("window", _window(card))  # it was not told once, and never changed
+        return {**found, "bits_per_byte": earlier["bits_per_byte"], "window": window}
     if card.measured:
         found["bits_per_byte"] = card.measured[0]["bits_per_byte"]  # before any update
+        found["window"] = _window(card)
     return found

@@ -45,10 +45,13 @@ def readme(card: Card) -> str:
         lines.append("- not trained: it predicts the mean of a token's pieces")
     numbers = [one for one in card.measured if "bits_per_byte" in one]
     if numbers:
-        first, last = numbers[0]["bits_per_byte"], numbers[-1]["bits_per_byte"]
-        first = (before or {}).get("bits_per_byte", first)
+        first, last, since = numbers[0]["bits_per_byte"], numbers[-1]["bits_per_byte"], "training"
+        if before and before.get("window") == card.trained.get("options", {}).get("window"):
+            first = before.get("bits_per_byte", first)
+        elif before:  # texts were read in other windows then, and the numbers do not compare
+            since = "this run"
         lines.append(
-            f"- held-out text under sampled tokenizers: {first:.4f} bits per byte before training, "
+            f"- held-out text under sampled tokenizers: {first:.4f} bits per byte before {since}, "
             f"{last:.4f} after"
         )
     merged = [one["merged"] for one in card.measured if one.get("merged") is not None]
