@@ -230,6 +230,24 @@ def test_a_share_of_0_is_a_run_as_it_was(runs: ModuleType, tmp_path: Path) -> No
     assert other.checkpoints.identity != plain.checkpoints.identity
 
 
+def test_a_run_without_merged_batches_leaves_a_head_out_that_it_would_not_train(
+    runs: ModuleType,
+) -> None:
+    given = runs.trainer(**ALL).network
+    assert given.merged is not None
+    assert runs.trainer(network=given).network.merged is None
+    assert runs.trainer(network=given, dynamic_share=0.5).network.merged is not None
+
+
+def test_merged_batches_alone_train_one_head_of_a_given_network(runs: ModuleType) -> None:
+    given = runs.trainer().network
+    run = runs.trainer(network=given, **ALL, lr=0.03)
+    runs.losses(run, 2)
+    before, after = given.state_dict(), run.network.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not torch.equal(after["merged.correct.weight"], before["heads.0.correct.weight"])
+
+
 def test_steps_that_are_not_merged_sample_what_a_run_without_them_samples(
     runs: ModuleType,
 ) -> None:

@@ -197,7 +197,7 @@ def test_a_head_for_merged_tokens_changes_no_prediction_before_it_is_trained(*, 
     source = source_rows(tied=tied)
     network = trained(network_of(source))
     pieces = pieces_of([3], [4, 5], [1, 2, 3, 4])
-    before, after = network(pieces, source), network.with_merged_head()
+    before, after = network(pieces, source), network.with_merged("own")
     for use in ("vocabulary", "merged"):
         found = after(pieces, source, use=use)
         assert torch.equal(found.input, before.input)
@@ -206,7 +206,7 @@ def test_a_head_for_merged_tokens_changes_no_prediction_before_it_is_trained(*, 
 
 def test_a_head_for_merged_tokens_says_how_they_are_read_and_nothing_else() -> None:
     source = source_rows(tied=True)
-    network = trained(network_of(source)).with_merged_head()
+    network = trained(network_of(source)).with_merged("own")
     pieces = pieces_of([3], [4, 5])
     before = network(pieces, source).input
     with torch.no_grad():
@@ -215,6 +215,9 @@ def test_a_head_for_merged_tokens_says_how_they_are_read_and_nothing_else() -> N
     found = network(pieces, source, use="merged")
     # A row of about 1 with a spread of about 1 added to it: a rounding or two of each sum.
     assert (found.input - before - network.spread[0]).abs().max() <= 8 * EPS32
+    shared = network.with_merged("shared")
+    assert shared.merged is None
+    assert torch.equal(shared(pieces, source, use="merged").input, before)
     assert torch.equal(found.head, before)  # it is written by the row that it has in a vocabulary
 
 

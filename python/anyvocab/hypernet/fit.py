@@ -133,7 +133,10 @@ class Trainer:
         else:
             self.network = copy.deepcopy(network).requires_grad_(True)
         if options.dynamic_share and self.network.merged is None:
-            self.network = self.network.with_merged_head()
+            self.network = self.network.with_merged("own")
+        elif not options.dynamic_share and self.network.merged is not None:
+            # What it reads would change, and it would not be trained along.
+            self.network = self.network.with_merged("shared")
         if network is not None and options.dynamic_share == 1:
             # Nothing would hold the rest to what it has learned of vocabularies.
             self.network.requires_grad_(False)

@@ -295,12 +295,13 @@ class ResidualHypernet(nn.Module):
         self.low.copy_(low)  # type: ignore[operator]
         self.high.copy_(high)  # type: ignore[operator]
 
-    def with_merged_head(self) -> ResidualHypernet:
-        """Return a copy that reads merged tokens by a head of its own, at first as all others.
+    def with_merged(self, merged: Merged) -> ResidualHypernet:
+        """Return a copy with a head for merged tokens, or without: see :class:`NetworkConfig`.
 
-        It predicts what this network does, for either use.
+        What it predicts for vocabularies is what this network does. A head that is new begins as
+        that of the input's side, and so predicts that, too.
         """
-        made = ResidualHypernet(replace(self.config, merged="own"))
+        made = ResidualHypernet(replace(self.config, merged=merged))
         made.load_state_dict(self.state_dict(), strict=False)
         if self.merged is None and made.merged is not None:
             made.merged.load_state_dict(self.heads[0].state_dict())

@@ -79,7 +79,8 @@ class FitOptions:
             tokenization merges, up to a reduction that is drawn: base tokens have the model's rows,
             new ones rows that a head of its own predicts, which a network is given that has none.
             With 1 and a network to begin with that head alone is trained, and what it predicts for
-            vocabularies stays as it was. See :mod:`anyvocab.hypernet.merged`.
+            vocabularies stays as it was. With 0 the head of a network to begin with is left out: it
+            would not be trained along. See :mod:`anyvocab.hypernet.merged`.
         dynamic_boundaries: What no merge of such a step crosses; each draws one: `pretoken`,
             `word` or `sentence`.
         checkpointing: Whether activations are made anew in the backward pass.
