@@ -14,7 +14,7 @@ __all__ = ["padding_side"]
 
 # Masked places change sums by rounding alone; a pooled place that is none changes everything.
 _TOLERANCE = 2e-2
-_SHORT, _LONG = 2, 4  # tokens of the two texts that are compared
+_SHORT, _LONG = 6, 12  # tokens of the two texts that are compared
 
 
 def padding_side(network: Any) -> Side:
