@@ -231,6 +231,22 @@ def test_a_classifier_that_reads_the_last_place_is_padded_on_the_left(name: str)
         assert torch.allclose(both[row], model([text]).output.logits[0], atol=1e-5)
 
 
+def test_adapters_are_put_on_the_products_of_gpt2_too() -> None:
+    pytest.importorskip("peft", reason="peft is missing")
+    torch.manual_seed(0)
+    network = transformers.GPT2ForSequenceClassification(
+        transformers.GPT2Config(**SHAPE, num_labels=2)
+    )
+    model = av.DynamicModel(network.eval(), DOCUMENT.encode(), rows="mean")
+    before = {name: one.clone() for name, one in network.state_dict().items()}
+    adapt(model, sentences(8, seed=0), AdaptOptions(epochs=1, batch_size=4, lora_dropout=0.0))
+    after = model.network.state_dict()
+    assert list(after) == list(before)
+    moved = {name for name, one in after.items() if not torch.equal(one, before[name])}
+    assert {f"transformer.h.1.{at}.weight" for at in ("attn.c_attn", "mlp.c_fc")} <= moved
+    assert "transformer.wte.weight" not in moved
+
+
 def test_an_encoder_that_mixes_padding_in_reads_texts_of_one_length_only() -> None:
     torch.manual_seed(0)
     shape = {**SHAPE, "type_vocab_size": 2}

@@ -300,16 +300,17 @@ def _inject(network: Any, options: AdaptOptions) -> None:
             otherwise=', or give train="full"',
         ) from error
     from torch import nn
+    from transformers.pytorch_utils import Conv1D  # GPT-2's products: their matrices lie across
 
     from anyvocab.hypernet.sharding import blocks_of
 
     inside = {id(one) for block in blocks_of(network.base_model) for one in block.modules()}
-    names = [
-        name
+    products = {
+        name: module
         for name, module in network.named_modules()
-        if id(module) in inside and isinstance(module, nn.Linear)
-    ]
-    if not names:
+        if id(module) in inside and isinstance(module, nn.Linear | Conv1D)
+    }
+    if not products:
         raise errors.build(
             errors.InvalidValue,
             f"{type(network).__name__} has no layers of linear products for adapters",
@@ -320,7 +321,8 @@ def _inject(network: Any, options: AdaptOptions) -> None:
         r=options.lora_rank,
         lora_alpha=2 * options.lora_rank,
         lora_dropout=options.lora_dropout,
-        target_modules=names,
+        target_modules=list(products),
+        fan_in_fan_out=all(isinstance(module, Conv1D) for module in products.values()),
     )
     inject_adapter_in_model(config, network)
 
