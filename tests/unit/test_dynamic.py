@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +150,7 @@ def test_rare_pairs_stay_under_a_least_count(dyn: DynamicTokenizer) -> None:
         ({"max_token_bytes": 0}, "max_token_bytes: must be at least 1"),
         ({"reduction": 20}, "reduction: must be a share.*20 % is 0.2"),
         ({"reduction": float("nan")}, "reduction: must be a share"),
+        ({"reduction": "20%"}, r"reduction: must be a share, 0 to 1, got '20%'; 20 % is 0\.2"),
         ({"reduction": 0.1, "target_length": 3}, "different targets"),
         ({"boundary": "superword"}, "transition: .*say after how many"),
         ({"transition": 3}, "has no transition"),
@@ -280,6 +282,19 @@ def test_base_tokens_are_the_same_for_any_number_of_threads(
             one, other = getattr(found, name), getattr(plain, name)
             assert (one is None) == (other is None)
             assert other is None or (one.dtype == other.dtype and np.array_equal(one, other))
+
+
+def test_numbers_beyond_all_batches_are_no_limit(dyn: DynamicTokenizer) -> None:
+    plain = dyn.merge(TEXTS)
+    vast = dyn.merge(TEXTS, max_merges=1 << 70, max_token_bytes=1 << 70)
+    assert vast.ids.tolist() == plain.ids.tolist()
+    late = dyn.merge(TEXTS, boundary="superword", transition=1 << 70, target_length=1 << 70)
+    assert len(late.merges) == 0
+
+
+def test_a_dynamic_tokenizer_can_be_pickled(dyn: DynamicTokenizer) -> None:
+    again = pickle.loads(pickle.dumps(dyn))
+    assert again.merge(TEXTS).ids.tolist() == dyn.merge(TEXTS).ids.tolist()
 
 
 def test_threads_have_to_be_positive(dyn: DynamicTokenizer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from numbers import Real
 from typing import Literal, NamedTuple, TypedDict, get_args
 
 from anyvocab import errors
@@ -89,11 +90,11 @@ def limits(
     _at_least(1, min_count=min_count, max_token_bytes=max_token_bytes)
     errors.check_choice("unreached", unreached, get_args(Unreached))
     return Limits(
-        begins,
-        _NO_LIMIT if max_merges is None else max_merges,
+        min(begins, _NO_LIMIT),
+        _NO_LIMIT if max_merges is None else min(max_merges, _NO_LIMIT),
         target,
         min(min_count, (1 << 32) - 1),
-        max_token_bytes,
+        min(max_token_bytes, _NO_LIMIT),
         unreached,
     )
 
@@ -134,7 +135,7 @@ def _target(reduction: float | None, attainable: float | None, target_length: in
         )
     if target_length is not None:
         _at_least(0, target_length=target_length)
-        return Target("tokens", target_length, 1, f"target_length={target_length}")
+        return Target("tokens", min(target_length, _NO_LIMIT), 1, f"target_length={target_length}")
     if reduction is not None:
         return Target("of_base", *_share("reduction", reduction), f"reduction={reduction}")
     if attainable is not None:
@@ -144,10 +145,10 @@ def _target(reduction: float | None, attainable: float | None, target_length: in
 
 def _share(field: str, value: float) -> tuple[int, int]:
     """Return a share as numerator and denominator: 0.1 is a tenth, as it is written."""
-    if not 0 <= value <= 1:
+    if not isinstance(value, Real) or not 0 <= value <= 1:
         raise errors.build(
             errors.InvalidValue,
-            f"must be a share, 0 to 1, got {value}",
+            f"must be a share, 0 to 1, got {value!r}",
             field=field,
             fix="20 % is 0.2",
         )

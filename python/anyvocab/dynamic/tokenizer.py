@@ -27,7 +27,7 @@ Boundary = Literal["pretoken", "word", "sentence", "superword"]
 
 
 class DynamicTokenizer:
-    """Merges the tokens of batches. Immutable; safe to share between threads.
+    """Merges the tokens of batches. Immutable; safe to share between threads; can be pickled.
 
     Starting from the tokenizer's own ids, the pair of neighbours that the batch has most often
     becomes one token, again and again. A token is its bytes: different pieces with equal bytes make
@@ -53,6 +53,9 @@ class DynamicTokenizer:
         """
         self.tokenizer = Tokenizer.load(tokenizer)
         self._core = _core.DynamicMerger(self.tokenizer._core)
+
+    def __reduce__(self) -> tuple[type[DynamicTokenizer], tuple[Tokenizer]]:
+        return DynamicTokenizer, (self.tokenizer,)
 
     @property
     def first_new_id(self) -> int:
