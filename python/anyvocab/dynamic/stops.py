@@ -143,9 +143,9 @@ def _target(reduction: float | None, attainable: float | None, target_length: in
     return Target("none", 0, 1)
 
 
-def _share(field: str, value: float) -> tuple[int, int]:
+def _share(field: str, value: object) -> tuple[int, int]:
     """Return a share as numerator and denominator: 0.1 is a tenth, as it is written."""
-    if not isinstance(value, Real) or not 0 <= value <= 1:
+    if not isinstance(value, Real) or not 0 <= float(value) <= 1:
         raise errors.build(
             errors.InvalidValue,
             f"must be a share, 0 to 1, got {value!r}",

@@ -77,7 +77,7 @@ impl Identity {
             Some(at) => Err(Error::value(
                 format!("ids[{at}]"),
                 format!("{} is no id", ids[at]),
-                format!("ids are 0..{}", self.first_of.len()),
+                format!("ids are 0..{}", self.first_of.len().saturating_sub(1)),
             )),
         }
     }
