@@ -174,10 +174,12 @@ def search_table(parts: list[Any], states: Any, rounds: int, *, real: bool) -> N
         )
 
 
-def faiss_table(rows: OutputRows, states: Any, rounds: int) -> FaissSearch | None:
+def faiss_table(
+    rows: OutputRows, states: Any, rounds: int, storages: list[Any]
+) -> FaissSearch | None:
     exact = BlockedSearch(rows)
     found = None
-    for storage in ("float32", "int8"):
+    for storage in storages:
         start = Clock.read()
         try:
             search = FaissSearch(rows, storage=storage)
@@ -270,6 +272,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--texts", type=int, default=8)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument(
+        "--storage", nargs="*", default=["float32", "int8"], help="how faiss keeps rows"
+    )
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="what times are")
     chosen = parser.parse_args()
     if chosen.clock == "cpu":
@@ -303,7 +308,7 @@ def main() -> None:
         states = states_of(lm, texts)
         print("| search | rows | width | rows are | ms | |\n|---|---|---|---|---|---|")
         search_table(lm.rows.parts, states, chosen.rounds, real=True)
-        index = faiss_table(lm.rows, states, chosen.rounds)
+        index = faiss_table(lm.rows, states, chosen.rounds, chosen.storage)
         for width in chosen.widths:
             generator = torch.Generator().manual_seed(width)
             drawn = torch.empty(chosen.tokens, width, dtype=torch.bfloat16)

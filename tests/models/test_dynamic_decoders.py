@@ -442,6 +442,24 @@ def test_a_model_whose_generate_takes_ids_only_writes_what_it_writes_behind_ids(
     assert all((one.ids < VOCABULARY).all() for one in merged)
 
 
+def test_a_model_that_keeps_its_cache_to_itself_writes_base_tokens_only() -> None:
+    torch.manual_seed(0)
+    config = transformers.RecurrentGemmaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=96,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        lru_width=32,
+        attention_window_size=16,
+    )
+    network = transformers.RecurrentGemmaForCausalLM(config).eval()
+    model = DynamicModel(network, "pico:code-2k", rows="mean")
+    assert len(model.generate(PROMPTS, max_new_tokens=2, attainable=1.0)) == len(PROMPTS)
+    with pytest.raises(errors.InvalidValue, match=r"new_tokens: .* keeps its cache to itself"):
+        model.generate(PROMPTS, max_new_tokens=2, new_tokens="batch", attainable=1.0)
+
+
 def test_new_tokens_behind_a_head_that_is_not_linear_are_refused_by_name() -> None:
     torch.manual_seed(0)
     config = transformers.BertConfig(

@@ -61,7 +61,15 @@ class CachedBody:
                 use_cache=True,
                 **{self._cache_name: cache},
             )
-        return found.last_hidden_state[0], found[self._cache_name]
+        kept = found.get(self._cache_name)
+        if kept is None:
+            raise errors.build(
+                errors.InvalidValue,
+                f"{type(self._network).__name__} keeps its cache to itself",
+                field="model",
+                fix="give a causal language model of transformers that returns its cache",
+            )
+        return found.last_hidden_state[0], kept
 
 
 def _cache_name(network: Any) -> str:
