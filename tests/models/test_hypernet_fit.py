@@ -171,8 +171,11 @@ def test_shipped_networks_know_their_model_and_beat_the_mean(name: str) -> None:
     assert hypernet.card.model == name
     other = "pico:code-2k" if name == "pico:code-4k" else "pico:code-4k"
     assert len(hypernet.predict(other)) > 1000  # the model is the card's
-    bits = [one["bits_per_byte"] for one in hypernet.card.measured]
-    assert bits[-1] < bits[0]
+    first, *_, last = hypernet.card.measured
+    # The last run was on merged batches alone, and left what vocabularies get as it was.
+    assert last["merged"] < first["merged"]
+    assert last["bits_per_byte"] == first["bits_per_byte"]
+    assert last["bits_per_byte"] < hypernet.card.trained["before"]["bits_per_byte"]
     found = av.compare_strategies(
         name,
         other,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import logging
 import math
 import time
@@ -15,23 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from anyvocab import errors
 from anyvocab.hypernet.backbone import Backbone, recompute, saved_model
 from anyvocab.hypernet.batches import Batch, Batcher, Controls
-from anyvocab.hypernet.body import Body, positions_of
+from anyvocab.hypernet.body import Body
 from anyvocab.hypernet.checkpoints import Checkpoints, Progress
 from anyvocab.hypernet.data import Texts
-from anyvocab.hypernet.features import FEATURES, SurroundingsOf
+from anyvocab.hypernet.features import SurroundingsOf
 from anyvocab.hypernet.fixed import FixedSampler, FixedSurroundings
 from anyvocab.hypernet.interrupts import Interrupts
 from anyvocab.hypernet.matching import Lesson, Teacher
 from anyvocab.hypernet.measuring import Log, Measured, windows
 from anyvocab.hypernet.merged import MergedBatch, MergedLoss, Merger, merged_objective, some_of
-from anyvocab.hypernet.network import NetworkConfig, ResidualHypernet, Use
+from anyvocab.hypernet.network import ResidualHypernet, Use
 from anyvocab.hypernet.objective import anchored, distance, lexical_of, objective, texts_of
 from anyvocab.hypernet.optim import Updates, rate
 from anyvocab.hypernet.options import FitOptions
 from anyvocab.hypernet.parallel import World
+from anyvocab.hypernet.prepared import check, check_window, digest, network_config, network_of
 from anyvocab.hypernet.rows import Rows
 from anyvocab.hypernet.sampler import SamplerOptions, TokenizerSampler
 from anyvocab.hypernet.sharding import cuts, shard, whole
@@ -49,25 +48,6 @@ Watch = Callable[["Trainer"], None]
 MEASURE_STEP = 1 << 40  # steps of measurements: never those of training
 FEATURE_BATCHES = 32  # sampled tokenizers whose features bound those of later ones
 CHECK_STEPS = 100  # steps between checks that all ranks train on the same
-
-
-def network_config(body: Body, options: FitOptions, languages: tuple[str, ...]) -> NetworkConfig:
-    """Return the network's shape for a model."""
-    chosen = options.network
-    hidden = chosen.hidden or max(64, body.rows.width)
-    return NetworkConfig(
-        width=body.rows.width,
-        tied=body.tied and chosen.sides == "keep",
-        bias=body.rows.bias is not None,
-        hidden=hidden,
-        inner=chosen.inner or 2 * hidden,
-        layers=chosen.layers,
-        heads=chosen.heads or max(1, hidden // 64),
-        max_pieces=chosen.max_pieces,
-        surroundings=chosen.surroundings,
-        features=len(FEATURES) if chosen.surroundings == "vocabulary" else 0,
-        languages=languages if len(languages) > 1 else (),
-    )
 
 
 class Trainer:
@@ -119,31 +99,17 @@ class Trainer:
         self.device = body.rows.input.device
         self.world = World.find(self.device) if world is None else world
         self._cut = cuts(options, body.model, self.world)
-        _check(options, body, self.world, cut=self._cut, target=target is not None)
-        _check_window(options, body, controls)
+        check(options, body, self.world, cut=self._cut, target=target is not None)
+        check_window(options, body, controls)
         self.backbone = Backbone.of(body, options)
         self.body = self.backbone.body
         names = tuple(part.name for part in texts.parts)
         rows = len(body.rows)
         self.target = None if target is None else FixedSampler(target, tokenizer, rows=rows)
         torch.manual_seed(options.seed)
-        if network is None:
-            self.network = ResidualHypernet(network_config(body, options, names))
-            self.network.measure(body.rows.to("cpu"), seed=options.seed)
-        else:
-            self.network = copy.deepcopy(network).requires_grad_(True)
-        if options.dynamic_share and self.network.merged is None:
-            self.network = self.network.with_merged("own")
-        elif not options.dynamic_share and self.network.merged is not None:
-            # What it reads would change, and it would not be trained along.
-            self.network = self.network.with_merged("shared")
-        if network is not None and options.dynamic_share == 1:
-            # Nothing would hold the rest to what it has learned of vocabularies.
-            self.network.requires_grad_(False)
-            if self.network.merged is not None:
-                self.network.merged.requires_grad_(True)
+        self.network = network_of(network, body, options, names)
         self.config = self.network.config
-        self.given = "" if network is None else _digest(network)
+        self.given = "" if network is None else digest(network)
         self.network.to(self.device)
         self._spread = Spread(self.network, self.body.rows, self.world)
         self._initial: Spread | None = None
@@ -529,58 +495,3 @@ class Trainer:
         """
         saved_model(self.backbone, folder, self.body.rows.input.dtype, write=self.world.leads)
         self.world.wait()
-
-
-def _digest(network: torch.nn.Module) -> str:
-    found = hashlib.sha256()
-    for name, one in sorted(network.state_dict().items()):
-        found.update(name.encode() + b"\0")
-        found.update(one.detach().float().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
-
-
-def _check(options: FitOptions, body: Body, world: World, *, cut: bool, target: bool) -> None:
-    """Check that the options go together."""
-    if options.texts < world.size * options.accumulate:
-        raise errors.build(
-            errors.InvalidValue,
-            f"{options.texts} texts are too few for {world.size} processes"
-            f" with {options.accumulate} parts each",
-            field="texts",
-            fix=f"give at least {world.size * options.accumulate}",
-        )
-    if options.alm and body.kind != "causal":
-        raise errors.build(
-            errors.InvalidValue,
-            "a model that sees both sides gives no probability of a chunk of text",
-            field="alm",
-            fix="leave it out",
-        )
-    if options.dynamic_share and target:
-        raise errors.build(
-            errors.InvalidValue,
-            "steps on merged batches are about the model's own tokenizer, and there is a target",
-            field="dynamic_share",
-            fix="leave one of the two out",
-        )
-    if options.compile == "on" and cut:
-        raise errors.build(
-            errors.InvalidValue,
-            "a model that is cut over processes is not compiled here",
-            field="compile",
-            fix='give compile="off", or parallel="ddp"',
-        )
-
-
-def _check_window(options: FitOptions, body: Body, controls: Controls) -> None:
-    """Check that the model has a position for every id of a text."""
-    around = len(controls.first) + len(controls.last)
-    most = positions_of(body.model)
-    if most is not None and options.window + around > most:
-        raise errors.build(
-            errors.InvalidValue,
-            f"{options.window} ids and {around} around them are more than the model has "
-            f"positions for, {most}",
-            field="window",
-            fix=f"give at most {most - around}",
-        )
