@@ -302,6 +302,15 @@ def test_what_a_normalizer_loses_is_measured(
     assert any(words in one.found for one in found), found
 
 
+def test_a_space_before_every_text_is_no_loss(tiny_folder: Path) -> None:
+    splits = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True}
+    tokenizer_with(tiny_folder, pre_tokenizer=splits | {"use_regex": True})
+    assert not findings(tiny_folder, "texts_come_back")
+    assert not findings(tiny_folder, "nothing_is_normalized_away")
+    (finding,) = findings(tiny_folder, "nothing_is_put_before_a_text")
+    assert finding.severity == "info"
+
+
 def test_a_decoder_that_does_not_undo_the_encoder_is_found(tiny_folder: Path) -> None:
     tokenizer_with(tiny_folder, decoder=None)
     (finding,) = findings(tiny_folder, "texts_come_back")

@@ -268,3 +268,12 @@ def test_a_refusal_is_raised_with_its_reason_unless_forced() -> None:
     assert "(and 1 more reasons)" in str(raised.value)
     assert "or insist with force" in raised.value.fix
     enforce(findings, force=True)
+
+
+def test_a_space_that_stays_before_a_text_refuses_nothing() -> None:
+    splits = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True}
+    spaced = tiny(pre_tokenizer=splits | {"use_regex": True})
+    assert spaced.decode(spaced.encode("Hello")) == b" Hello"
+    findings = check(tiny(), spaced)
+    assert not [one for one in findings if one.severity == "refuse"]
+    assert [one.severity for one in findings if one.code == "prefix_space"] == ["info"]

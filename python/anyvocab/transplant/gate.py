@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal
 
 from anyvocab import errors
-from anyvocab.doctor.behaviour import CORPUS, LOSSES
+from anyvocab.doctor.behaviour import CORPUS, LOSSES, is_kept
 from anyvocab.doctor.registry import Patient
 from anyvocab.doctor.vocabulary import LONG, missing_bytes
 from anyvocab.evaluate.tokens import compression
@@ -202,7 +202,7 @@ def _losses(tokenizer: Tokenizer) -> dict[str, str]:
         back = tokenizer.decode(ids)
         normalized = tokenizer.normalize(data)
         dropped = not unknown and any(byte in normalized for byte in missing)
-        if back != data and not unknown & set(ids) and not dropped:
+        if not is_kept(data, back) and not unknown & set(ids) and not dropped:
             losses[name] = f"[{one_line(data)}] comes back as [{one_line(back)}]"
     return losses
 
