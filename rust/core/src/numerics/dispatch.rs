@@ -3,13 +3,13 @@
 //! Wheels are built for the least x86-64, which has two lanes of f64 and no fused product. The `unsafe` blocks are the
 //! promise that the machine has more, asked of it before. Measured on a busy machine (Xeon, Sapphire Rapids) with the
 //! 128,256 rows of Llama 3 in f32, least milliseconds of `root_sums` without a mask and with one of 19 in 20, where a
-//! first draft with the standard library's exponential took 0.84 (`examples/index_speed.rs`):
+//! first draft with the standard library's exponential took 0.84 (`examples/index_speed.rs` measures the same):
 //!
 //! | | all | masked |
 //! |---|---|---|
-//! | portable | 0.77 | 0.83 |
-//! | AVX2 | 0.33 | 0.39 |
-//! | AVX-512 | 0.26 | 0.34 |
+//! | portable | 0.65 | 1.01 |
+//! | AVX2 | 0.24 | 0.29 |
+//! | AVX-512 | 0.15 | 0.16 |
 
 use super::Kernel;
 
