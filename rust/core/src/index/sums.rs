@@ -9,9 +9,10 @@ use super::{BYTES, Bits, Interval, Logits, VocabIndex};
 use crate::numerics::{Arithmetic, Kernel, dispatch, exp_from_low, log_sum_exp};
 use crate::{Error, Result, TokenId};
 
-/// Numbers that are treated alike and at once; a short interval is filled up to a multiple of it. A sum is kept in as many
-/// lanes whatever the machine has, so that all machines that fuse agree to the bit.
+/// Numbers that are treated alike and at once; a short interval is filled up to a multiple of it.
 const BLOCK: usize = 32;
+/// Sums are kept in this many lanes whatever the machine has, so that all machines that fuse agree to the bit.
+const LANES: usize = 8;
 /// Lanes of the maximum, and how many logits go into them before it leaves the registers.
 const COLUMNS: usize = 16;
 const STRETCH: usize = 8 * COLUMNS;
@@ -22,7 +23,8 @@ const SMALL: f64 = f64::from_bits((1023 - 900) << 52);
 const WHOLE: u64 = (1 << BLOCK) - 1;
 
 type Block = [f32; BLOCK];
-type Lanes = [f64; BLOCK];
+type Lanes = [f64; LANES];
+type Terms = [f64; BLOCK];
 /// The maximum, the sum of all `e^(logit - maximum)`, and the log masses by first byte.
 type Masses = (f32, f64, Box<[f64; BYTES]>);
 
@@ -376,7 +378,7 @@ impl Mask for &Bits {
 }
 
 #[inline(always)]
-fn exponentials<A: Arithmetic>(block: &Block, max: f64) -> Lanes {
+fn exponentials<A: Arithmetic>(block: &Block, max: f64) -> Terms {
     let mut out = [0.0; BLOCK];
     for (to, &logit) in out.iter_mut().zip(block) {
         *to = exp_from_low::<A>(f64::from(logit) - max);
@@ -385,53 +387,46 @@ fn exponentials<A: Arithmetic>(block: &Block, max: f64) -> Lanes {
 }
 
 #[inline(always)]
-fn add(lanes: &mut Lanes, terms: &Lanes) {
-    for (lane, term) in lanes.iter_mut().zip(terms) {
-        *lane += term;
+fn add(lanes: &mut Lanes, terms: &Terms) {
+    for j in 0..LANES {
+        lanes[j] += (terms[j] + terms[j + LANES]) + (terms[j + 2 * LANES] + terms[j + 3 * LANES]);
     }
 }
 
-/// Adds the terms whose bit is set.
+/// The terms whose bit is set; zero in place of the others.
 #[inline(always)]
-fn add_chosen(lanes: &mut Lanes, terms: &Lanes, mask: u64) {
+fn chosen(terms: &Terms, mask: u64) -> Terms {
+    let mut out = [0.0; BLOCK];
     for j in 0..BLOCK {
-        lanes[j] += if mask >> j & 1 == 1 { terms[j] } else { 0.0 };
+        out[j] = if mask >> j & 1 == 1 { terms[j] } else { 0.0 };
     }
+    out
 }
 
 #[inline(always)]
-fn total(lanes: &Lanes) -> f64 {
+fn total(lanes: Lanes) -> f64 {
     // What is added in pairs here, LLVM would add in pairs in the loop before, in a quarter of a register: it is not
     // shown that these are the same numbers.
-    let lanes = std::hint::black_box(*lanes);
-    let mut half = [0.0; BLOCK / 2];
-    for j in 0..BLOCK / 2 {
-        half[j] = lanes[j] + lanes[j + BLOCK / 2];
-    }
-    let mut quarter = [0.0; BLOCK / 4];
-    for j in 0..BLOCK / 4 {
-        quarter[j] = half[j] + half[j + BLOCK / 4];
-    }
-    let [a, b, c, d, e, f, g, h] = quarter;
+    let [a, b, c, d, e, f, g, h] = std::hint::black_box(lanes);
     ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
 
 /// Sums of `e^(logit - max)` of the places `at`: of the allowed, and of the rest.
 #[inline(always)]
 fn sums<A: Arithmetic>(values: impl Values, at: (usize, usize), allowed: impl Mask, max: f64) -> (f64, f64) {
-    let (mut some, mut rest) = ([0.0; BLOCK], [0.0; BLOCK]);
+    let (mut some, mut rest) = ([0.0; LANES], [0.0; LANES]);
     for (place, block) in Blocks::new(values, at) {
         let terms = exponentials::<A>(&block, max);
         match allowed.mask(place) {
             WHOLE => add(&mut some, &terms),
             0 => add(&mut rest, &terms),
             mask => {
-                add_chosen(&mut some, &terms, mask);
-                add_chosen(&mut rest, &terms, !mask);
+                add(&mut some, &chosen(&terms, mask));
+                add(&mut rest, &chosen(&terms, !mask));
             }
         }
     }
-    (total(&some), total(&rest))
+    (total(some), total(rest))
 }
 
 /// The logits of one block, minus infinity in place of those whose bit is not set.
@@ -459,11 +454,11 @@ fn log_mass<A: Arithmetic>(values: impl Values, at: (usize, usize), allowed: imp
     if max == f64::NEG_INFINITY {
         return max;
     }
-    let mut sum = [0.0; BLOCK];
+    let mut sum = [0.0; LANES];
     for (place, block) in Blocks::new(values, at) {
         add(&mut sum, &exponentials::<A>(&masked(&block, allowed.mask(place)), max));
     }
-    max + total(&sum).ln()
+    max + total(sum).ln()
 }
 
 pub(super) struct Root<'a, F: Format, M> {
