@@ -15,6 +15,7 @@
 //! place. Rows of the model that belong to no token take part in the normaliser and in nothing else.
 
 mod bits;
+mod blocks;
 mod logits;
 #[cfg(test)]
 mod reference;

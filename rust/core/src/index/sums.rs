@@ -4,13 +4,12 @@
 //! and once in the order of places, where the exponentials are added as they are made. Nothing of the vocabulary's
 //! size is stored.
 
+use super::blocks::{BLOCK, Block, Blocks, Held, Rows, Values};
 use super::logits::{Bf16, F16, F32, Format};
 use super::{BYTES, Bits, Interval, Logits, VocabIndex};
 use crate::numerics::{Arithmetic, Kernel, dispatch, exp_from_low, log_sum_exp};
 use crate::{Error, Result, TokenId};
 
-/// Numbers that are treated alike and at once; a short interval is filled up to a multiple of it.
-const BLOCK: usize = 32;
 /// Sums are kept in this many lanes whatever the machine has, so that all machines that fuse agree to the bit.
 const LANES: usize = 8;
 /// Lanes of the maximum, and how many logits go into them before it leaves the registers.
@@ -22,7 +21,6 @@ const SMALL: f64 = f64::from_bits((1023 - 900) << 52);
 /// The bits of a mask that belong to one block.
 const WHOLE: u64 = (1 << BLOCK) - 1;
 
-type Block = [f32; BLOCK];
 type Lanes = [f64; LANES];
 type Terms = [f64; BLOCK];
 /// The maximum, the sum of all `e^(logit - maximum)`, and the log masses by first byte.
@@ -166,140 +164,6 @@ pub fn interval_log_mass(held: Interval, values: &[f32], at: Interval, allowed: 
     match allowed {
         None => dispatch(Whole { values, at, allowed: All }),
         Some(allowed) => dispatch(Whole { values, at, allowed }),
-    }
-}
-
-/// Logits by place.
-trait Values: Copy {
-    /// How they are kept, for [`Self::fetch`] to be a copy.
-    type Raw: Copy;
-
-    /// Nothing but minus infinity.
-    fn none() -> [Self::Raw; BLOCK];
-
-    /// Copies the logits of the places from `lo` on, below `hi` and at most [`BLOCK`] of them; then minus infinity.
-    fn fetch(self, to: &mut [Self::Raw; BLOCK], lo: usize, hi: usize);
-
-    /// What was copied, as numbers.
-    fn numbers(raw: &[Self::Raw; BLOCK]) -> Block;
-}
-
-/// Logits by id, and the id by place.
-struct Rows<'a, F: Format> {
-    ids: &'a [TokenId],
-    rows: &'a [F::Raw],
-}
-
-impl<F: Format> Clone for Rows<'_, F> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<F: Format> Copy for Rows<'_, F> {}
-
-impl<F: Format> Values for Rows<'_, F> {
-    type Raw = F::Raw;
-
-    #[inline(always)]
-    fn none() -> [F::Raw; BLOCK] {
-        [F::NEVER; BLOCK]
-    }
-
-    #[inline(always)]
-    fn fetch(self, to: &mut [F::Raw; BLOCK], lo: usize, hi: usize) {
-        // The ids of an index have rows, and there are as many logits as rows: checked in `root_sums`.
-        if let Some(ids) = self.ids[lo..hi].first_chunk::<BLOCK>() {
-            for (to, &id) in to.iter_mut().zip(ids) {
-                *to = self.rows[id as usize];
-            }
-        } else {
-            *to = Self::none();
-            for (to, &id) in to.iter_mut().zip(&self.ids[lo..hi]) {
-                *to = self.rows[id as usize];
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn numbers(raw: &[F::Raw; BLOCK]) -> Block {
-        let mut block = [0.0; BLOCK];
-        for (to, &raw) in block.iter_mut().zip(raw) {
-            *to = F::to_f32(raw);
-        }
-        block
-    }
-}
-
-/// Logits of the places from `from` on.
-#[derive(Clone, Copy)]
-struct Held<'a> {
-    from: usize,
-    values: &'a [f32],
-}
-
-impl Values for Held<'_> {
-    type Raw = f32;
-
-    #[inline(always)]
-    fn none() -> Block {
-        [f32::NEG_INFINITY; BLOCK]
-    }
-
-    #[inline(always)]
-    fn fetch(self, to: &mut Block, lo: usize, hi: usize) {
-        let values = lo.checked_sub(self.from).and_then(|from| self.values.get(from..)).unwrap_or_default();
-        if let (Some(values), true) = (values.first_chunk(), hi - lo >= BLOCK) {
-            *to = *values;
-            return;
-        }
-        *to = Self::none();
-        for (to, &value) in to.iter_mut().zip(values.iter().take(hi - lo)) {
-            *to = value;
-        }
-    }
-
-    #[inline(always)]
-    fn numbers(raw: &Block) -> Block {
-        *raw
-    }
-}
-
-/// The logits of a stretch of places, block by block, each with its first place.
-///
-/// A block is copied while the one before is worked on. One that is gathered from all over the rows is written number by
-/// number, and read in whole registers: a read right behind the writes waits until the last of them has left the core.
-/// (Not a function of a closure, which cannot be made to have the instructions of its caller.)
-struct Blocks<V: Values> {
-    values: V,
-    at: usize,
-    hi: usize,
-    ring: [[V::Raw; BLOCK]; 2],
-}
-
-impl<V: Values> Blocks<V> {
-    #[inline(always)]
-    fn new(values: V, (lo, hi): (usize, usize)) -> Self {
-        let mut ring = [V::none(); 2];
-        values.fetch(&mut ring[lo / BLOCK % 2], lo, hi);
-        Self { values, at: lo, hi, ring }
-    }
-}
-
-impl<V: Values> Iterator for Blocks<V> {
-    type Item = (usize, Block);
-
-    #[inline(always)]
-    fn next(&mut self) -> Option<(usize, Block)> {
-        let at = self.at;
-        if at >= self.hi {
-            return None;
-        }
-        self.at += BLOCK;
-        if self.at < self.hi {
-            self.values.fetch(&mut self.ring[self.at / BLOCK % 2], self.at, self.hi);
-        }
-        Some((at, V::numbers(&self.ring[at / BLOCK % 2])))
     }
 }
 
