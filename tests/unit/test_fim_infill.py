@@ -33,6 +33,7 @@ class Table:
 
     def __init__(self, rows: int, function: Logits) -> None:
         self.rows = rows
+        self.max_context = None
         self.function = function
         self.nodes: dict[tuple[int, ...], int] = {}
         self.contexts: dict[int, tuple[int, ...]] = {}

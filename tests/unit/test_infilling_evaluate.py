@@ -318,6 +318,7 @@ class Network:
     def __init__(self, model: Any) -> None:
         self.model = model
         self.rows = int(model.config.vocab_size)
+        self.max_context = None
         self.contexts: list[tuple[int, ...]] = []
 
     def root(self, ids: Sequence[int]) -> int:
