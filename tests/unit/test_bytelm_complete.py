@@ -294,3 +294,18 @@ def test_a_completion_ends_where_the_longest_context_of_the_model_does() -> None
     assert (one.bytes, one.finish, one.tokens) == (b"ccc", "length", 3)
     with pytest.raises(av.LimitExceeded, match="at most 6"):
         lm.complete(b"xyzxyz", max_new_tokens=50)
+
+
+@pytest.mark.parametrize("law", ["local", "marginal"])
+def test_a_sample_ends_where_the_longest_context_of_the_model_does(law: Law) -> None:
+    tokenizer = av.Tokenizer.load(json.dumps(merged_tokenizer(MERGES)).encode())
+    after = np.where(np.arange(ROWS) == ord("c"), 9.0, -np.inf)
+    backend = TableBackend(ROWS, lambda _: after, max_context=6)
+    lm = ByteLM(backend, tokenizer, law=law, first_ids=[END_ID], specials={END_ID: "end"})
+    one = lm.sample(b"", max_bytes=50)
+    assert (one.bytes, one.finish) == (b"cccccc", "length")
+    assert b"".join(lm.stream(b"", max_bytes=50, stop=[b"zzzz"])) == one.bytes
+    two = lm.sample_batch([b"", b"cc"], max_bytes=50)
+    assert [sample.bytes for sample in two] == [b"cccccc", b"cccc"]
+    with pytest.raises(av.LimitExceeded, match="at most 6"):
+        lm.sample(b"cccccccc", max_bytes=50)

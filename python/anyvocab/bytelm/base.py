@@ -115,7 +115,7 @@ class ByteModel(ABC):
 
         Args:
             context: What stands before.
-            max_bytes: The most bytes.
+            max_bytes: The most bytes; fewer where the longest context of the model ends before.
             temperature: What log-probabilities are divided by.
             top_k: How many outcomes are left.
             top_p: The share of probable outcomes that is left.
@@ -161,9 +161,7 @@ class ByteModel(ABC):
             for context, seed in zip(contexts, chosen, strict=True)
         ]
         while unfinished := [writer for writer in writers if not writer.finish]:
-            rows = self._rows([writer.state for writer in unfinished])
-            for writer, row in zip(unfinished, rows, strict=True):
-                writer.write(sampler, row)
+            self._write(unfinished, sampler)
         return [writer.completion() for writer in writers]
 
     def stream(
@@ -193,12 +191,25 @@ class ByteModel(ABC):
     ) -> _Writer:
         return _Writer(self.start(context), seed, to_stops(stop), utf8, max_bytes)
 
+    def _write(self, writers: Sequence[_Writer], sampler: Sampler) -> None:
+        """Write a byte more of each text; one whose context the model can no longer read ends."""
+        try:
+            rows = self._rows([writer.state for writer in writers])
+        except errors.LimitExceeded as error:
+            if len(writers) == 1:
+                writers[0].end(error)
+                return
+            for writer in writers:
+                self._write([writer], sampler)
+            return
+        for writer, row in zip(writers, rows, strict=True):
+            writer.write(sampler, row)
+
     def _written(self, writer: _Writer, sampler: Sampler) -> Iterator[bytes]:
         """Yield what a text grows by, without an end that a stop string may begin in."""
         given = 0
         while writer.finish == "":
-            (row,) = self._rows([writer.state])
-            writer.write(sampler, row)
+            self._write([writer], sampler)
             until = len(writer.written) - (0 if writer.finish else writer.held)
             if until > given:
                 yield bytes(writer.written[given:until])
@@ -251,7 +262,20 @@ class _Writer:
         elif len(self.written) >= self._max_bytes:
             self.finish = "length"
         else:
-            self.state.push(byte)
+            try:
+                self.state.push(byte)
+            except errors.LimitExceeded as error:  # the marginal law asks the model here
+                self.end(error)
+
+    def end(self, error: errors.LimitExceeded) -> None:
+        """End the text where the model's longest context does, if there is a text at all.
+
+        Raises:
+            LimitExceeded: `error`: nothing was written, or the limit is another.
+        """
+        if error.field != "nodes" or not self.written:
+            raise error
+        self.finish = "length"
 
     def completion(self) -> Completion:
         """Return what was written."""
