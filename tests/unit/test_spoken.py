@@ -55,3 +55,8 @@ def test_arguments_become_options(field: str, fix: str, said: str) -> None:
 def test_fields_of_a_file_stay_what_the_file_calls_them() -> None:
     told = _said("is 3", "model", 'mend vocab_size, or give law="local"', "config.json")
     assert told == "config.json: model: is 3; mend vocab_size, or give --law-name local"
+
+
+def test_a_dotted_argument_is_no_argument_of_its_last_name() -> None:
+    told = _said("is bad", "text", "lower other.vocab_size=3")
+    assert told == "TEXT: is bad; lower other.vocab_size=3"

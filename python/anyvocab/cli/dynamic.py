@@ -35,32 +35,17 @@ FORMAT_VERSION = 1
 GIVEN = "given"  # what the texts of the command line are called together
 EXAMPLES, EXAMPLE_BYTES = 3, 800  # texts that are shown, and how much of each
 PAGE_EXAMPLES, PAGE_BYTES = 8, 1200
-OPTIONS = {  # arguments of the library, as they are called here
-    "attainable": "--attainable",
-    "base_rows": "--base-rows",
-    "batch": "--batch",
-    "boundary": "--boundary",
-    "device": "--device",
-    "dtype": "--dtype",
+ALIASES = {  # arguments of the library whose options have other names here
     "hypernet": "--rows",
-    "keep_last": "--keep-last",
     "kinds": "TEXT",
-    "language": "--language",
-    "limit": "--limit",
     "max_merges": "--merges",
-    "min_count": "--min-count",
-    "model": "--model",
-    "reduction": "--reduction",
-    "rows": "--rows",
     "target_length": "--length",
     "text": "--file",
     "texts": "TEXT",
-    "transition": "--transition",
-    "unreached": "--unreached",
 }
 
 
-@spoken(OPTIONS)
+@spoken(ALIASES)
 def command(
     texts: Annotated[
         list[str] | None,

@@ -17,33 +17,21 @@ __all__ = [
     "VetoOption",
 ]
 
-LEARNING = {  # arguments of the library, as commands that learn from a corpus call them
+LEARNING = {  # arguments of the library whose options have other names in training commands
     "corpus": "FILES",
-    "documents": "--documents",
     "field": "--jsonl-field",
     "initial_alphabet": "--alphabet",
-    "invalid": "--invalid",
     "limit_bytes": "--limit",
-    "max_token_bytes": "--max-token-bytes",
     "memory_bytes": "--memory",
-    "min_frequency": "--min-frequency",
-    "normalizer": "--normalizer",
     "parity.global_merges": "--global-merges",
-    "parity": "--parity",
-    "pattern": "--pattern",
-    "resamplings": "--resamplings",
     "seed_tokens": "--seed-token",
     "special_tokens": "--special",
-    "spill_folder": "--spill-folder",
     "superwords.resamplings": "--resamplings",
     "superwords.transition": "--transition",
-    "superwords": "--superwords",
-    "transition": "--transition",
     "veto.max_bytes": "--max-token-bytes",
     "veto.max_digits": "--max-digits",
     "veto.max_words": "--max-words",
     "veto.pattern": "--veto",
-    "vocab_size": "--vocab-size",
     "weights": "--weight",
 }
 

@@ -1,7 +1,8 @@
 """Errors of the library in the words of the command line: `unreached="keep"` is `--unreached keep`.
 
-The library's messages name arguments, and their fixes say what to write in Python. A command knows
-which of its options stands for which argument.
+The library's messages name arguments, and their fixes say what to write in Python. What a command's
+own parameters are called is read off the command (:func:`options_of`), for every command; a command
+says only what is called otherwise in the library (:func:`spoken`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["options_of", "spoken", "translated"]
 
-_ARGUMENT = re.compile(r'(?<![\w-])(\w+)=("[^"]*"|[^\s,;)]+)')
+_ARGUMENT = re.compile(r'(?<![\w.-])([\w.]+)=("[^"]*"|[^\s,;)]+)')
 _WORD = re.compile(r'"([\w.%/:+-]+)"')  # what a shell takes as it is
 
 
@@ -91,7 +92,7 @@ def translated(
 def _in_options(text: str, options: Mapping[str, str]) -> str:
     """Return a text with `argument=value`, and names that are no English words, as options."""
     names = "|".join(sorted(map(re.escape, options), key=len, reverse=True))
-    bare = re.compile(rf"(?<![\w-])({names})(?!\w)")
+    bare = re.compile(rf"(?<![\w.-])({names})(?!\w)")
     return bare.sub(lambda at: options[at[1]] if "_" in at[1] else at[1], _given(text, options))
 
 
