@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -77,7 +77,12 @@ def check_place(
     _check(Path(folder), ["tokenizer.json", "tokenizer_config.json", MANIFEST], existing)
 
 
-def _check(folder: Path, names: list[str], existing: str) -> None:
+def refuse_existing(folder: Path, names: Sequence[str], existing: str) -> None:
+    """Refuse a folder that holds what would be written, unless it may be replaced.
+
+    Raises:
+        OutputExists: It does, and `existing` is `refuse`.
+    """
     there = [name for name in names if (folder / name).exists()]
     if there and existing == "refuse":
         raise errors.build(
@@ -87,6 +92,10 @@ def _check(folder: Path, names: list[str], existing: str) -> None:
             file=str(folder),
             fix='save into another folder, or use existing="replace"',
         )
+
+
+def _check(folder: Path, names: Sequence[str], existing: str) -> None:
+    refuse_existing(folder, names, existing)
     contradicting = [name for name in _CONTRADICTING if (folder / name).exists()]
     if contradicting:
         raise errors.build(

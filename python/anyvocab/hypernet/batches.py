@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from anyvocab.hypernet.data import Texts
     from anyvocab.hypernet.sampler import SampledTokenizer, TokenizerSampler
 
-__all__ = ["Batch", "Batcher", "Controls", "encode_windows"]
+__all__ = ["MASKED_SHARE", "Batch", "Batcher", "Controls", "encode_windows", "tensors_on"]
 
 MASKED_SHARE = 0.15
 Token = bytes  # in Batch the name `bytes` is a field's
@@ -89,12 +89,16 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
-        moved = {
-            name: value.to(device, non_blocking=True)
-            for name, value in vars(self).items()
-            if isinstance(value, torch.Tensor)
-        }
-        return Batch(**{**vars(self), **moved})
+        return replace(self, **tensors_on(self, device))
+
+
+def tensors_on(batch: Any, device: torch.device) -> dict[str, Any]:
+    """Return the tensors among the fields of a batch, on a device."""
+    return {
+        name: value.to(device, non_blocking=True)
+        for name, value in vars(batch).items()
+        if isinstance(value, torch.Tensor)
+    }
 
 
 def encode_windows(encoded: Sequence[NDArray[np.integer]], window: int) -> list[NDArray[np.int64]]:

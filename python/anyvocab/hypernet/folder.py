@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from anyvocab import _core, errors
-from anyvocab._save import sync_folder, write_atomically
+from anyvocab._save import refuse_existing, sync_folder, write_atomically
 from anyvocab._source import read_json
 from anyvocab._torch import on_device
 from anyvocab.hypernet.readme import readme
@@ -281,23 +281,9 @@ def save_network(
         OutputExists: One is there, and `existing` is `refuse`.
         NumericsError: A weight is not finite.
     """
-    if existing not in ("refuse", "replace"):
-        raise errors.build(
-            errors.InvalidValue,
-            f"{existing!r} is no choice",
-            field="existing",
-            fix='use "refuse" or "replace"',
-        )
+    errors.check_choice("existing", existing, ("refuse", "replace"))
     place = Path(folder)
-    there = [name for name in (MANIFEST, WEIGHTS) if (place / name).exists()]
-    if there and existing == "refuse":
-        raise errors.build(
-            errors.OutputExists,
-            f"the folder already holds {', '.join(there)}",
-            field="folder",
-            file=str(place),
-            fix='save into another folder, or use existing="replace"',
-        )
+    refuse_existing(place, (MANIFEST, WEIGHTS), existing)
     tensors = {
         name: tensor.detach().to("cpu").contiguous()
         for name, tensor in sorted(network.state_dict().items())

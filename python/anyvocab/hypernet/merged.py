@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from anyvocab import _core, errors
+from anyvocab.hypernet.batches import MASKED_SHARE, tensors_on
 from anyvocab.hypernet.features import matrix_of, pieces_of
 from anyvocab.hypernet.losses import IGNORED, linear_divergence
 from anyvocab.transplant.identity import token_table
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MergedBatch", "MergedLoss", "Merger", "merged_objective", "some_of"]
 
-MASKED_SHARE = 0.15
 Token = bytes  # in MergedBatch the name `bytes` is a field's
 MAX_TOKEN_BYTES = 4096  # the longest token of a merge, as for dynamic tokenization itself
 _IS_MERGED, _MERGES = 3, 4  # streams of a step's seed; batches.py has others
@@ -84,12 +84,7 @@ class MergedBatch:
 
     def to(self, device: torch.device) -> MergedBatch:
         """Return the batch on a device."""
-        moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=True)
-            for name, value in vars(self).items()
-            if isinstance(value, torch.Tensor)
-        }
-        return replace(self, **moved)
+        return replace(self, **tensors_on(self, device))
 
 
 _TEXTS = {  # what has a row for each text, and what stands in one without text

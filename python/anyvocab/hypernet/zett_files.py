@@ -25,7 +25,7 @@ from torch import Tensor
 
 from anyvocab import _core, errors
 from anyvocab._safetensors import INDEX, SINGLE, Header, HeaderError, read_header, read_index
-from anyvocab._save import sync_folder, write_atomically
+from anyvocab._save import refuse_existing, sync_folder, write_atomically
 from anyvocab._source import read_json
 from anyvocab.hypernet.folder import ENTRIES
 from anyvocab.hypernet.zett import ZettConfig, ZettHypernet
@@ -136,21 +136,13 @@ def save_zett(
         OutputExists: One is there, and `existing` is `refuse`.
         InvalidValue: A choice is none.
     """
-    _check_choice("form", form, ("anyvocab", "released"))
-    _check_choice("existing", existing, ("refuse", "replace"))
+    errors.check_choice("form", form, ("anyvocab", "released"))
+    errors.check_choice("existing", existing, ("refuse", "replace"))
     place = Path(folder)
     own = form == "anyvocab"
     description, weights = (MANIFEST, WEIGHTS) if own else (CONFIG, SINGLE)
     files = [MANIFEST, CONFIG, weights, *([] if tokenizer is None else ["tokenizer.json"])]
-    there = [name for name in files if (place / name).exists()]
-    if there and existing == "refuse":
-        raise errors.build(
-            errors.OutputExists,
-            f"the folder already holds {', '.join(there)}",
-            field="folder",
-            file=str(place),
-            fix='save into another folder, or use existing="replace"',
-        )
+    refuse_existing(place, files, existing)
     place.mkdir(parents=True, exist_ok=True)
     for name in (MANIFEST, CONFIG):  # until the last file is there, nothing is finished
         (place / name).unlink(missing_ok=True)
@@ -171,14 +163,6 @@ def save_zett(
     text = json.dumps(document, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
     write_atomically(place / description, text.encode())
     return place
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        known = " or ".join(f'"{choice}"' for choice in choices)
-        raise errors.build(
-            errors.InvalidValue, f"{value!r} is no choice", field=name, fix=f"use {known}"
-        )
 
 
 def _write_tensors(path: Path, network: ZettHypernet) -> None:

@@ -85,8 +85,8 @@ class Checkpoint:
             NumericsError: A vocabulary tensor holds a NaN or an infinity.
             InvalidValue: An argument is out of range.
         """
-        _check_choice("ties", ties, ("declared", "stored"))
-        _check_choice("values", values, ("check", "trust"))
+        errors.check_choice("ties", ties, ("declared", "stored"))
+        errors.check_choice("values", values, ("check", "trust"))
         place = Path(folder)
         if not (place / "config.json").is_file():
             raise errors.build(
@@ -213,14 +213,6 @@ class Checkpoint:
             if tensor.copy_of is None:
                 with self.matrix(tensor.name) as matrix:
                     matrix.check_finite()
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        known = " or ".join(f'"{choice}"' for choice in choices)
-        raise errors.build(
-            errors.InvalidValue, f"{value!r} is no choice", field=name, fix=f"use {known}"
-        )
 
 
 def _rank(tensor: VocabularyTensor) -> tuple[object, ...]:
