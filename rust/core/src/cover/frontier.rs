@@ -111,8 +111,9 @@ impl Frontier {
     /// The weightiest ones, if what they leave is no more than the law lets be missing. Where that would take more of them
     /// than the budget has, the ones that are likely to matter: their weight, less what the text so far has cost per
     /// byte since, against the mass of the prefix. Weights alone do not tell: every byte makes the mass smaller, so old
-    /// contexts outweigh new ones however little they have to say. Canonical contexts come first, whatever they weigh: the
-    /// mass is never below that of the canonical covers, and a text that has one is never lost.
+    /// contexts outweigh new ones however little they have to say. Canonical contexts come first, whatever they weigh:
+    /// while the budget has room for them, the mass is not below that of the canonical covers, and a text that has one is
+    /// not lost.
     pub(super) fn choose(&mut self, model: &CoverModel, alive: &[Alive]) -> Vec<Arc<Node>> {
         let Law::Marginal { eps, budget } = model.law else { return Vec::new() };
         let room = budget.saturating_sub(self.evaluated).min(AT_ONCE);
