@@ -150,9 +150,9 @@ def swap(
     """
     clock = _Clock()
     place = Path(out)
-    errors.check_choice("verification", verification, ("full", "files", "off"))
-    errors.check_choice("link", link, ("hard", "copy"))
-    errors.check_choice("run", run, ("auto", "always", "never"))
+    _check_choice("verification", verification, ("full", "files", "off"))
+    _check_choice("link", link, ("hard", "copy"))
+    _check_choice("run", run, ("auto", "always", "never"))
     if not dry_run:
         applying.check_free(place)
     with clock.stage("open"):
@@ -293,6 +293,17 @@ def swap(
 def staging_of(out: Path) -> Path:
     """Return where a new folder is made before it has its name; an interrupted swap leaves it."""
     return out.parent / f".{out.name}.swapping"
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        *others, last = (f'"{choice}"' for choice in choices)
+        raise errors.build(
+            errors.InvalidValue,
+            f"{value!r} is no choice",
+            field=name,
+            fix=f"use {', '.join(others)} or {last}",
+        )
 
 
 def _may_run(checkpoint: Checkpoint, run: str) -> bool:
